@@ -1,0 +1,1 @@
+"""Losses and updates; no input or output."""

@@ -1,0 +1,1 @@
+"""Demonstrations (h5) and the windows cut from them."""

@@ -1,0 +1,1 @@
+"""The simulator: the only importer of mani_skill and sapien."""

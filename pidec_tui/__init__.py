@@ -1,0 +1,1 @@
+"""The dashboard and, under it, the job manager. Never imports torch."""

@@ -1,0 +1,1 @@
+"""The job manager: job log, runner, launchers. No Textual, no torch."""

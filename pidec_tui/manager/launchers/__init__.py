@@ -1,0 +1,1 @@
+"""Ways to start an attempt; only on this machine so far."""
