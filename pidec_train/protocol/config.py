@@ -78,7 +78,7 @@ class DiffusionConfig(JobConfig):
     obs_norm: ObsNorm = Field("none", description="normalise observations by the demos' statistics")
 
     log_freq: int = Field(1000, ge=1, description="iterations between two rows of metrics")
-    eval_freq: int = Field(10_000, ge=0, description="iterations between two evaluations (and one at the end); 0: never")
+    eval_freq: int = Field(10_000, ge=0, description="iterations between evaluations (one more at the end); 0: never")
     save_freq: int = Field(100_000, ge=0, description="iterations between two checkpoints; 0: only the last")
     num_eval_episodes: int = Field(100, ge=1, description="episodes of one evaluation")
     num_eval_envs: int = Field(10, ge=1, description="simulators that evaluate at the same time")
@@ -135,10 +135,10 @@ class EvaluateConfig(JobConfig):
 
     ckpt: str = Field(description="checkpoint (.pt)", json_schema_extra=_extra(first=True, path=PathKind.checkpoint))
     num_eval_episodes: int = Field(100, ge=1, description="episodes", json_schema_extra=_extra(first=True))
-    num_eval_envs: int = Field(10, ge=1, description="simulators at the same time", json_schema_extra=_extra(first=True))
+    num_eval_envs: int = Field(10, ge=1, description="simulators at once", json_schema_extra=_extra(first=True))
     sampler: Sampler = Field("ddpm", description="denoising sampler", json_schema_extra=_extra(first=True))
     num_steps: int = Field(100, ge=1, description="denoising steps", json_schema_extra=_extra(first=True))
-    seed: int = Field(1, ge=0, description="episode i starts from seed + 1000 + i", json_schema_extra=_extra(first=True))
+    seed: int = Field(1, ge=0, description="episode i starts from it + 1000 + i", json_schema_extra=_extra(first=True))
     env_id: str | None = Field(None, description="task; empty: the one the checkpoint was trained on")
     control_mode: str | None = Field(None, description="controller; empty: the checkpoint's")
     max_episode_steps: int | None = Field(None, ge=1, description="episode length in env steps; empty: the task's own")

@@ -11,6 +11,7 @@ Layout, below a workspace:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -236,10 +237,8 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        try:
+        with contextlib.suppress(OSError):
             os.unlink(temporary)
-        except OSError:
-            pass
         raise
     fsync_dir(path.parent)
 
