@@ -54,10 +54,14 @@ class JobConfig(BaseModel):
 class DiffusionConfig(JobConfig):
     """Diffusion Policy from demonstrations. Defaults: upstream `offline/diffusion_policy_unet_maniskill2.py`."""
 
-    env_id: str = Field("PegInsertionSide-v1", description="task that demos and evaluation share",
-                        json_schema_extra=_extra(first=True))
-    demo_path: str = Field("demos/PegInsertionSide-v1.h5", description="demonstrations (.h5 with its .json beside it)",
-                           json_schema_extra=_extra(first=True, path=PathKind.demo))
+    env_id: str = Field(
+        "PegInsertionSide-v1", description="task that demos and evaluation share", json_schema_extra=_extra(first=True)
+    )
+    demo_path: str = Field(
+        "demos/PegInsertionSide-v1.h5",
+        description="demonstrations (.h5 with its .json beside it)",
+        json_schema_extra=_extra(first=True, path=PathKind.demo),
+    )
     num_demo_traj: int | None = Field(None, ge=1, description="use only the first N demos; empty: all")
     total_iters: int = Field(1_000_000, ge=1, description="optimizer steps", json_schema_extra=_extra(first=True))
     batch_size: int = Field(1024, ge=1, description="windows per iteration", json_schema_extra=_extra(first=True))
@@ -154,13 +158,18 @@ class DemosConfig(JobConfig):
 
     env_id: str = Field("PegInsertionSide-v1", description="task", json_schema_extra=_extra(first=True))
     num_demos: int = Field(100, ge=1, description="successful demos wanted", json_schema_extra=_extra(first=True))
-    out: str = Field("demos/PegInsertionSide-v1.h5", description="file to write (.h5; a .json goes beside it)",
-                     json_schema_extra=_extra(first=True, path=PathKind.output))
+    out: str = Field(
+        "demos/PegInsertionSide-v1.h5",
+        description="file to write (.h5; a .json goes beside it)",
+        json_schema_extra=_extra(first=True, path=PathKind.output),
+    )
     num_procs: int = Field(1, ge=1, description="planner processes", json_schema_extra=_extra(first=True))
-    seed: int = Field(0, ge=0, description="first seed; one episode each from there on",
-                      json_schema_extra=_extra(first=True))
-    control_mode: str = Field("pd_ee_delta_pose", description="controller to replay to",
-                              json_schema_extra=_extra(first=True))
+    seed: int = Field(
+        0, ge=0, description="first seed; one episode each from there on", json_schema_extra=_extra(first=True)
+    )
+    control_mode: str = Field(
+        "pd_ee_delta_pose", description="controller to replay to", json_schema_extra=_extra(first=True)
+    )
 
     def total_steps(self) -> int | None:
         return self.num_demos
