@@ -87,3 +87,10 @@ def test_every_metric_has_its_meaning_once() -> None:
     assert len(names) == len(set(names))
     assert all(info.meaning for info in metric_names.METRICS.values())
     assert metric_names.info("my/own").name == "my/own"
+
+
+def test_the_metrics_page_says_what_the_code_says(repo: Path) -> None:
+    """Lost: a user who looks a curve up finds another meaning than the one that is logged."""
+    page = (repo / "docs" / "metrics.md").read_text()
+    for info in metric_names.METRICS.values():
+        assert f"| `{info.name}` | {info.unit or '–'} | {info.meaning} |" in page
