@@ -1,0 +1,42 @@
+"""What an installed pidec must bring along."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from pidec_train.protocol.config import parse_config
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def test_every_package_is_in_the_wheel(repo: Path) -> None:
+    """Lost: `pip install` gives a pidec in which a room is missing."""
+    project = tomllib.loads((repo / "pyproject.toml").read_text())
+    listed = set(project["tool"]["setuptools"]["packages"]) - set(project["tool"]["setuptools"]["package-dir"])
+    found = {
+        ".".join(init.parent.relative_to(repo).parts)
+        for top in ("pidec_train", "pidec_tui")
+        for init in (repo / top).rglob("__init__.py")
+    }
+    assert listed == found
+
+
+PRESETS = sorted((Path(__file__).parent.parent / "jobs" / "presets").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda p: p.stem)
+def test_every_shipped_preset_is_valid(path: Path) -> None:
+    """Lost: the first key press of a newcomer ends in an error."""
+    preset = tomllib.loads(path.read_text())
+    assert preset["title"] and set(preset) <= {"title", "kind", "lane", "notes", "config"}
+    parse_config(preset["kind"], preset["config"])
+
+
+def test_the_presets_that_the_readme_names_exist() -> None:
+    assert {p.stem for p in PRESETS} == {"quickstart", "diffusion-peg", "diffusion-peg-short", "demos-peg"}
