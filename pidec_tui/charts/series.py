@@ -1,0 +1,68 @@
+"""The points of a chart: growing series, and the frozen curves that are drawn from them. No numpy here."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a chart, as it is drawn.
+
+    Attributes:
+        name: shown beside the line where a chart has several.
+        xs: ascending; doubles.
+        ys: as many; NaN makes a gap.
+        markers: draw every point as a dot (few points, each of which counts).
+    """
+
+    name: str
+    xs: array[float]
+    ys: array[float]
+    markers: bool = False
+
+
+class Series:
+    """Points that arrive one after the other, kept in the order of x.
+
+    A point at an x that is there already replaces it (where two attempts speak of one step, the later one counts); a
+    point before the last one is put in its place.
+    """
+
+    def __init__(self, points: Iterable[tuple[float, float | None]] = ()) -> None:
+        self.xs: array[float] = array("d")
+        self.ys: array[float] = array("d")
+        self.extend(points)
+
+    def __len__(self) -> int:
+        return len(self.xs)
+
+    def add(self, x: float, y: float | None) -> None:
+        """Add a point; None and infinities become NaN, a gap."""
+        value = y if y is not None and math.isfinite(y) else math.nan
+        if not self.xs or x > self.xs[-1]:
+            self.xs.append(x)
+            self.ys.append(value)
+            return
+        at = bisect_left(self.xs, x)
+        if self.xs[at] == x:
+            self.ys[at] = value
+        else:
+            self.xs.insert(at, x)
+            self.ys.insert(at, value)
+
+    def extend(self, points: Iterable[tuple[float, float | None]]) -> None:
+        for x, y in points:
+            self.add(x, y)
+
+    def curve(self, name: str = "", *, markers: bool = False) -> Curve:
+        """A copy that no later point changes: safe to hand to another thread."""
+        return Curve(name, self.xs[:], self.ys[:], markers)
+
+    def last(self) -> float | None:
+        """The newest value that is a number, None if there is none."""
+        return next((y for y in reversed(self.ys) if not math.isnan(y)), None)
