@@ -284,7 +284,9 @@ class Spec(BaseModel):
     after: list[int] = []
     position: float = 0.0
     held: bool = False
-    retry: int = 0
+    retry: int = 0  # how many attempts there were when it was last retried
+    fresh: bool = False  # the next attempt starts from nothing
+    cancelled: bool = False
     preset: str | None = None
     created: float = 0.0
     code_version: str = ""

@@ -1,0 +1,158 @@
+"""NVIDIA GPUs through NVML: devices, samples, who else computes there. Works without a GPU and without the driver."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class GpuProcess:
+    """A compute process on a GPU. `pid` is None where it cannot be found here (a container sees the host's pids).
+
+    Attributes:
+        uid: owner, None if unknown.
+        memory: bytes on the GPU, 0 where NVML does not say.
+    """
+
+    pid: int | None
+    name: str
+    uid: int | None
+    memory: int
+
+
+@dataclass(frozen=True)
+class GpuSample:
+    """One look at one GPU; None for what the device or the driver does not tell.
+
+    Attributes:
+        utilization: percent of the last moment in which a kernel ran.
+        memory_used, memory_total: bytes.
+        processes: compute processes only; graphics do not count.
+    """
+
+    index: int
+    uuid: str
+    name: str
+    utilization: float | None
+    memory_used: int
+    memory_total: int
+    power_w: float | None
+    power_limit_w: float | None
+    temperature_c: float | None
+    sm_clock_mhz: int | None
+    processes: tuple[GpuProcess, ...]
+
+
+_ABSENT = ("NVMLError_LibraryNotFound", "NVMLError_DriverNotLoaded", "ModuleNotFoundError", "ImportError")
+
+
+class GpuMonitor:
+    """Asks NVML, and goes on asking when it was lost.
+
+    Args:
+        nvml: a module that speaks pynvml's interface; by default pynvml itself.
+
+    Attributes:
+        why_none: why the last `sample` was empty, a sentence; "" if it was not.
+        broken: there is a driver or a GPU, yet NVML fails (as after a driver update without a reboot): an empty
+            sample then does not mean that this machine has no GPU.
+    """
+
+    def __init__(self, nvml: Any = None) -> None:
+        self._nvml = nvml
+        self._ready = False
+        self._seen = False
+        self.why_none = ""
+        self.broken = False
+
+    def sample(self) -> list[GpuSample]:
+        """All GPUs now, by index; empty if there is none or NVML does not answer (see `why_none`). Never raises."""
+        try:
+            nvml = self._started()
+            samples = [_sample(nvml, index) for index in range(int(nvml.nvmlDeviceGetCount()))]
+        except Exception as error:  # noqa: BLE001  NVML's errors, and whatever a broken driver library does
+            self._lost(error)
+            return []
+        self.broken = False
+        self._seen = self._seen or bool(samples)
+        self.why_none = "" if samples else "no GPU: the NVIDIA driver lists none"
+        return samples
+
+    def close(self) -> None:
+        """Let go of NVML."""
+        if self._ready:
+            self._ready = False
+            with contextlib.suppress(Exception):
+                self._nvml.nvmlShutdown()
+
+    def _started(self) -> Any:
+        if self._nvml is None:
+            import pynvml  # 40 ms that `pidec-jobs list` need not pay
+
+            self._nvml = pynvml
+        if not self._ready:
+            self._nvml.nvmlInit()
+            self._ready = True
+        return self._nvml
+
+    def _lost(self, error: Exception) -> None:
+        self.close()
+        kind, text = type(error).__name__, str(error) or type(error).__name__
+        absent = kind in _ABSENT
+        self.broken = self._seen or not absent
+        if absent and not self._seen:
+            self.why_none = f"no NVIDIA driver: {text}"
+        else:
+            self.why_none = f"NVML does not answer: {text}"
+
+
+def _sample(nvml: Any, index: int) -> GpuSample:
+    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    utilization = _ask(nvml, lambda: float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu))
+    clock = _ask(nvml, lambda: int(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)))
+    return GpuSample(
+        index=index,
+        uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
+        name=_text(nvml.nvmlDeviceGetName(handle)),
+        utilization=utilization,
+        memory_used=int(memory.used),
+        memory_total=int(memory.total),
+        power_w=_ask(nvml, lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000),
+        power_limit_w=_ask(nvml, lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000),
+        temperature_c=_ask(
+            nvml, lambda: float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
+        ),
+        sm_clock_mhz=clock,
+        processes=tuple(
+            _process(item.pid, item.usedGpuMemory)
+            for item in _ask(nvml, lambda: nvml.nvmlDeviceGetComputeRunningProcesses(handle)) or []
+        ),
+    )
+
+
+def _ask(nvml: Any, question: Callable[[], Any]) -> Any:
+    """The answer, or None where this device or driver has none; a lost GPU or driver is passed on."""
+    try:
+        return question()
+    except nvml.NVMLError as error:
+        if type(error).__name__ in ("NVMLError_GpuIsLost", "NVMLError_Uninitialized", "NVMLError_DriverNotLoaded"):
+            raise
+        return None
+
+
+def _process(pid: int, memory: int | None) -> GpuProcess:
+    folder = Path("/proc") / str(pid)
+    try:
+        name, uid = (folder / "comm").read_text().strip(), folder.stat().st_uid
+    except OSError:
+        return GpuProcess(None, "", None, memory or 0)
+    return GpuProcess(pid, name, uid, memory or 0)
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value

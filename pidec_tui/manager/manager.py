@@ -1,0 +1,240 @@
+"""The one facade through which both doors, dashboard and `pidec-jobs`, use the job manager.
+
+Every method is synchronous and quick, and may be called from any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pidec_train.protocol.errors import PidecError
+from pidec_train.protocol.rundir import Workspace, find_workspace
+
+from . import control, repair
+from .joblog import JobLog
+from .jobs import Job, JobEvent, JobState, MetricPoint
+from .metriclog import MetricLog
+from .presets import load_preset
+from .queueing import Queue
+from .settings import Settings, load_settings
+from .statedir import Mounts, Places
+
+NO_RUNNER = "a runner: none is up (pidec-jobs runner start)"
+
+
+class Manager:
+    """The jobs of one workspace. Use `open`.
+
+    Attributes:
+        workspace: its folders.
+        state_dir: where the job log and the locks live: `<workspace>/jobs`, or a local folder for a workspace on a
+            network file system.
+        settings: as they were when it was opened.
+    """
+
+    def __init__(self, places: Places, log: JobLog, settings: Settings) -> None:
+        self.places = places
+        self.workspace: Workspace = places.workspace
+        self.state_dir: Path = places.state_dir
+        self.settings = settings
+        self._log = log
+        self._metrics = MetricLog(log)
+        self._queue = Queue(log, places.workspace)
+
+    @classmethod
+    def open(cls, workspace: str | Path | None = None, *, mounts: Mounts | None = None) -> Manager:
+        """Open a workspace's job log, or create it; a lost one is rebuilt from the run folders.
+
+        Args:
+            workspace: its folder; by default as `find_workspace` says.
+            mounts: for tests: the mounts to believe in.
+
+        Raises:
+            PidecError: the folder cannot be written, the job log is damaged or from a newer version, or a settings
+                file is wrong.
+        """
+        places = Places.of(find_workspace(workspace), mounts)
+        places.make()
+        settings = load_settings(places.workspace.jobs)
+        return cls(places, repair.open_log(places), settings)
+
+    def close(self) -> None:
+        """Close the job log."""
+        self._log.close()
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def jobs(self) -> list[Job]:
+        """All jobs: active first, then queued and held by position, then finished ones, newest first."""
+        jobs = self._log.jobs()
+        if any(job.state is JobState.queued for job in jobs) and self.runner_pid() is None:
+            jobs = [_without_runner(job) for job in jobs]
+        return jobs
+
+    def job(self, job_id: int) -> Job:
+        """One job. Raises PidecError if there is none of that id."""
+        job = self._queue.job(job_id)
+        if job.state is JobState.queued and self.runner_pid() is None:
+            job = _without_runner(job)
+        return job
+
+    def version(self) -> int:
+        """A number that changes whenever anything in the job log has changed. Costs microseconds."""
+        replaced, version = self._log.version()
+        return (replaced << 40) + version
+
+    def metric_names(self, job_id: int) -> list[str]:
+        """The names of the job's curves, sorted."""
+        return self._metrics.names(job_id)
+
+    def metrics(
+        self, job_id: int, *, key: str | None = None, after_row: int = 0, limit: int | None = None
+    ) -> list[MetricPoint]:
+        """Points with a `row_id` above `after_row`, oldest first, at most `limit`.
+
+        A full read (neither `after_row` nor `limit`) leaves out points that a later attempt has said again. One that
+        goes on from its last row gets every new point; the later one counts there too.
+        """
+        return self._metrics.points(job_id, key=key, after_row=after_row, limit=limit)
+
+    def latest(self, job_id: int) -> dict[str, float | None]:
+        """The newest value of each curve, without looking through the curves."""
+        return self._metrics.latest(job_id)
+
+    def events(self, job_id: int, *, after_row: int = 0) -> list[JobEvent]:
+        """Events with a `row_id` above `after_row`, oldest first."""
+        return self._metrics.events(job_id, after_row)
+
+    def log_path(self, job_id: int, attempt: int | None = None) -> Path | None:
+        """output.log of an attempt, by default the latest; None before there is one."""
+        attempts = dict(self.workspace.run(job_id).attempts())
+        number = attempt if attempt is not None else max(attempts, default=0)
+        if number not in attempts:
+            return None
+        path = attempts[number].output
+        return path if path.exists() else None
+
+    def checkpoint_dir(self, job_id: int) -> Path:
+        """The folder of the job's checkpoints; it need not exist yet."""
+        return self.workspace.checkpoint_dir(job_id, self._queue.job(job_id).name)
+
+    # --- changing ----------------------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        kind: str,
+        values: Mapping[str, Any],
+        *,
+        name: str | None = None,
+        lane: str | None = None,
+        after: Sequence[int] = (),
+        preset: str | None = None,
+        held: bool = False,
+        environ: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> Job:
+        """Queue a job.
+
+        Args:
+            kind: diffusion, evaluate, demos, command, ...
+            values: of the kind's config; the rest are defaults. Relative paths count from `cwd`, or from the
+                workspace if they exist only there; a default's from the workspace. "@41/best" is job 41's best
+                checkpoint when this job starts, which then comes after job 41.
+            name: by default the preset's, or kind and task.
+            lane: "gpu" or "cpu"; by default as the kind needs.
+            after: ids of the jobs that must succeed before.
+            preset: name of the preset that the values came from.
+            held: it waits for `release`.
+            environ, cwd: to run in; by default this process's.
+
+        Raises:
+            PidecError: a wrong kind, key, value, lane or job id.
+        """
+        return self._queue.add(
+            kind, values, name=name, lane=lane, after=after, preset=preset, held=held, environ=environ, cwd=cwd
+        )
+
+    def add_preset(
+        self,
+        preset: str | Path,
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        name: str | None = None,
+        lane: str | None = None,
+        after: Sequence[int] = (),
+        held: bool = False,
+        environ: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> Job:
+        """Queue a preset (its name, or a .toml file), with some values of one's own. Otherwise as `add`."""
+        chosen = load_preset(self.workspace, preset)
+        return self._queue.add(
+            chosen.kind,
+            dict(overrides or {}),
+            name=name,
+            lane=lane or chosen.lane,
+            after=after,
+            preset=chosen.name,
+            held=held,
+            environ=environ,
+            cwd=cwd,
+            from_workspace=chosen.config,
+        )
+
+    def edit(self, job_id: int, values: Mapping[str, Any]) -> Job:
+        """Change values of a queued or held job's config. Raises PidecError for other states and wrong values."""
+        return self._queue.edit(job_id, values)
+
+    def move(self, job_id: int, to: int) -> Job:
+        """Put a queued or held job at place `to` of those that wait; 1 is next."""
+        return self._queue.move(job_id, to)
+
+    def hold(self, job_id: int) -> Job:
+        """Keep a queued job from starting."""
+        return self._queue.hold(job_id)
+
+    def release(self, job_id: int) -> Job:
+        """Let a held job start when its turn comes."""
+        return self._queue.release(job_id)
+
+    def cancel(self, job_id: int) -> Job:
+        """Take a waiting job out of the queue; ask the trainer of an active one to save its state and stop."""
+        return self._queue.cancel(job_id)
+
+    def retry(self, job_id: int, *, fresh: bool = False) -> Job:
+        """Queue a failed or cancelled job again: it resumes from its last checkpoint unless `fresh`."""
+        return self._queue.retry(job_id, fresh=fresh)
+
+    # --- runner ------------------------------------------------------------------------------------------------------
+
+    def runner_pid(self) -> int | None:
+        """The runner's process id, None if none is up."""
+        return control.runner_pid(self.places)
+
+    def ensure_runner(self) -> int:
+        """Start a runner unless one is up; gives its process id once it is at work. Raises PidecError if it fails."""
+        return control.ensure_runner(self.places)
+
+    def stop_runner(self) -> bool:
+        """End the runner; jobs keep running, and the next runner takes them over. False if none was up."""
+        return control.stop_runner(self.places)
+
+    def repair(self) -> repair.RepairReport:
+        """Rebuild the job log from the run folders. A runner that is up is stopped meanwhile; jobs keep running."""
+        had_runner = self.stop_runner()
+        report = repair.rebuild(self.places, self._log)
+        if had_runner:
+            self.ensure_runner()
+        return report
+
+
+def _without_runner(job: Job) -> Job:
+    if job.state is JobState.queued and not job.waiting_for:
+        return replace(job, waiting_for=NO_RUNNER)
+    return job
+
+
+__all__ = ["Manager", "PidecError"]

@@ -1,0 +1,272 @@
+"""Changing the queue: add, edit, move, hold, release, cancel, retry. Each in one transaction, spec.json with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pidec_train.protocol.config import parse_config
+from pidec_train.protocol.errors import PidecError, did_you_mean
+from pidec_train.protocol.rundir import Spec, Workspace
+
+from . import environment, specs
+from .joblog import JobLog
+from .jobs import LANES, Job, JobState
+
+CANCELLED_BY_HAND = "cancelled by hand"
+
+
+class Queue:
+    """What a user may do to the queue of one workspace."""
+
+    def __init__(self, log: JobLog, workspace: Workspace) -> None:
+        self._log = log
+        self._ws = workspace
+
+    def job(self, job_id: int) -> Job:
+        """One job. Raises PidecError if there is none of that id, with the nearest one that exists."""
+        found = self._log.find(job_id)
+        if found is None:
+            ids = self._log.ids()
+            if not ids:
+                raise PidecError(f"there is no job {job_id}", "The queue is empty: pidec-jobs add quickstart")
+            near = min(ids, key=lambda other: abs(other - job_id))
+            raise PidecError(f"there is no job {job_id}", f"The nearest is job {near}; pidec-jobs list --all shows all")
+        return found
+
+    def add(
+        self, kind: str, values: Mapping[str, Any], *, name: str | None, lane: str | None, after: Sequence[int],
+        preset: str | None, held: bool, environ: Mapping[str, str] | None, cwd: Path | None,
+        from_workspace: Mapping[str, Any] | None = None,
+    ) -> Job:
+        """See `Manager.add`. `from_workspace`: values whose relative paths count from the workspace (a preset's)."""
+        cwd = (cwd or Path.cwd()).absolute()
+        config = self._resolved(kind, values, from_workspace or {}, cwd)
+        lane = _checked_lane(lane or specs.default_lane(kind))
+        waits = sorted({*after, *specs.references(config)})
+        with self._log.write():
+            states = self._log.states(waits)
+            for other in waits:
+                if other not in states:
+                    self.job(other)  # raises, with the nearest id
+            reason = dead_predecessor(states)
+            job_id = self._log.insert_job(
+                self._free_id(),
+                kind=kind,
+                name=(name or "").strip() or preset or specs.default_name(kind, config),
+                state=(JobState.held if held or reason else JobState.queued).value,
+                lane=lane,
+                config=json.dumps(config),
+                preset=preset,
+                after=json.dumps(waits),
+                position=self._log.last_position() + 1,
+                waiting_for="" if held or reason else waiting_sentence(states),
+                reason=reason,
+                created=time.time(),
+                total_steps=parse_config(kind, config).total_steps(),
+                step_name=specs.STEP_NAMES.get(kind, "step"),
+                cwd=str(cwd),
+                environment=json.dumps(environment.captured(kind, os.environ if environ is None else environ)),
+                code_version=specs.code_version(),
+            )
+            return self._written(job_id)
+
+    def edit(self, job_id: int, values: Mapping[str, Any], cwd: Path | None = None) -> Job:
+        """Change values of the config of a job that waits."""
+        with self._log.write():
+            job = self._waiting(job_id, "edited")
+            cwd = (cwd or Path.cwd()).absolute()
+            changed = specs.resolved_paths(job.kind, values, (cwd, self._ws.root))
+            model = parse_config(job.kind, {**job.config, **changed})
+            config = model.model_dump(mode="json")
+            waits = sorted({*job.after, *specs.references(config)})
+            for other in waits:
+                if other == job_id:
+                    raise PidecError(f"job {job_id} cannot use its own checkpoint")
+                self.job(other)
+            total = model.total_steps()
+            self._log.update_job(
+                job_id, config=json.dumps(config), after=json.dumps(waits), total_steps=total, waiting_for=""
+            )
+            return self._written(job_id)
+
+    def move(self, job_id: int, to: int) -> Job:
+        """Put a job that waits at place `to` among those that wait; 1 is next."""
+        if to < 1:
+            raise PidecError(f"place {to} does not exist in the queue", "1 is the next one")
+        with self._log.write():
+            self._waiting(job_id, "moved")
+            others = [item for item in self._log.positions() if item[0] != job_id]
+            index = min(to - 1, len(others))
+            before = others[index - 1][1] if index else (others[0][1] - 2 if others else 0.0)
+            behind = others[index][1] if index < len(others) else before + 2
+            if behind - before > 1e-6:
+                self._log.update_job(job_id, position=(before + behind) / 2)
+                return self._written(job_id)
+            order = [item[0] for item in others]  # the gap is used up: number them anew
+            order.insert(index, job_id)
+            for place, other in enumerate(order, start=1):
+                self._log.update_job(other, position=float(place))
+                self._written(other)
+            return self.job(job_id)
+
+    def hold(self, job_id: int) -> Job:
+        """Keep a queued job from starting."""
+        with self._log.write():
+            job = self._waiting(job_id, "held")
+            if job.state is JobState.queued:
+                self._log.move(job_id, JobState.held, waiting_for="", reason="")
+            return self._written(job_id)
+
+    def release(self, job_id: int) -> Job:
+        """Let a held job start when its turn comes."""
+        with self._log.write():
+            job = self._waiting(job_id, "released")
+            states = self._log.states(job.after)
+            dead = dead_predecessor(states)
+            if dead:
+                raise PidecError(f"job {job_id} cannot be released: {dead}", "Retry that job first")
+            if job.state is JobState.held:
+                self._log.move(job_id, JobState.queued, reason="", waiting_for=waiting_sentence(states))
+            return self._written(job_id)
+
+    def cancel(self, job_id: int) -> Job:
+        """Take a job out of the queue, or ask its trainer to stop."""
+        with self._log.write():
+            job = self.job(job_id)
+            now = time.time()
+            if job.state.finished:
+                raise PidecError(f"job {job_id} is over already ({job.state})")
+            if job.state.waiting:
+                self._log.move(
+                    job_id, JobState.cancelled, ended=now, reason=CANCELLED_BY_HAND, waiting_for="", announce=1
+                )
+                hold_dependents(self._log, job_id, JobState.cancelled)
+            elif job.state is not JobState.stopping:
+                self._log.move(job_id, JobState.stopping, cancel_asked=now)
+            return self._written(job_id)
+
+    def retry(self, job_id: int, *, fresh: bool) -> Job:
+        """Queue a failed or cancelled job again, at the end."""
+        with self._log.write():
+            job = self.job(job_id)
+            if job.state not in (JobState.failed, JobState.cancelled):
+                hint = {
+                    JobState.held: f"pidec-jobs release {job_id} lets it start",
+                    JobState.succeeded: "To run it once more, add it again",
+                }.get(job.state, "Only a failed or cancelled job can be retried")
+                raise PidecError(f"job {job_id} is {job.state}, it cannot be retried", hint)
+            self._log.move(
+                job_id,
+                JobState.queued,
+                retry=len(job.attempts),
+                fresh=int(fresh),
+                cancel_asked=None,
+                announce=0,
+                ended=None,
+                reason="",
+                waiting_for=waiting_sentence(self._log.states(job.after)),
+                position=self._log.last_position() + 1,
+            )
+            return self._written(job_id)
+
+    # --- helpers -----------------------------------------------------------------------------------------------------
+
+    def _resolved(
+        self, kind: str, values: Mapping[str, Any], from_workspace: Mapping[str, Any], cwd: Path
+    ) -> dict[str, Any]:
+        parse_config(kind, {**from_workspace, **values})  # a wrong kind or key first, before any path is looked at
+        given = specs.resolved_paths(kind, values, (cwd, self._ws.root))
+        config = parse_config(kind, {**from_workspace, **given}).model_dump(mode="json")
+        ours = {name: value for name, value in config.items() if name not in values}
+        return {**config, **specs.resolved_paths(kind, ours, (self._ws.root, cwd))}
+
+    def _waiting(self, job_id: int, verb: str) -> Job:
+        job = self.job(job_id)
+        if not job.state.waiting:
+            hint = f"pidec-jobs retry {job_id} queues it again" if job.state.finished else ""
+            raise PidecError(f"job {job_id} is {job.state}: only a queued or held job can be {verb}", hint)
+        return job
+
+    def _free_id(self) -> int:
+        """Above every run folder: an id whose job log was lost is not given again."""
+        try:
+            names = [entry.name for entry in os.scandir(self._ws.runs)]
+        except OSError:
+            return 1
+        return max((int(name) for name in names if name.isdigit()), default=0) + 1
+
+    def _written(self, job_id: int) -> Job:
+        """Write spec.json as the row is now."""
+        write_spec_of(self._log, self._ws, job_id)
+        return self.job(job_id)
+
+
+def write_spec_of(log: JobLog, ws: Workspace, job_id: int) -> None:
+    """Bring a job's spec.json up to date with its row, inside the transaction that changed the row."""
+    job = log.find(job_id)
+    assert job is not None
+    retry, fresh, cwd, env, code, asked = log.columns(
+        job_id, "retry", "fresh", "cwd", "environment", "code_version", "cancel_asked"
+    )
+    specs.write_spec(
+        ws,
+        Spec(
+            id=job.id,
+            kind=job.kind,
+            name=job.name,
+            config=job.config,
+            lane=job.lane,
+            after=list(job.after),
+            position=job.position,
+            held=job.state is JobState.held,
+            retry=retry,
+            fresh=bool(fresh),
+            cancelled=job.state is JobState.cancelled or asked is not None,
+            preset=job.preset,
+            created=job.created,
+            code_version=code,
+            cwd=cwd,
+            environment=json.loads(env),
+        ),
+    )
+
+
+def dead_predecessor(states: Mapping[int, JobState]) -> str:
+    """Why a job can never start, if one that it comes after failed or was cancelled; else ""."""
+    for job_id, state in sorted(states.items()):
+        if state is JobState.failed:
+            return f"job {job_id}, which it comes after, failed"
+        if state is JobState.cancelled:
+            return f"job {job_id}, which it comes after, was cancelled"
+    return ""
+
+
+def waiting_sentence(states: Mapping[int, JobState]) -> str:
+    """ "job 41", "jobs 41 and 42": those that have yet to succeed; "" if all have."""
+    left = [str(job_id) for job_id, state in sorted(states.items()) if state is not JobState.succeeded]
+    if not left:
+        return ""
+    return f"job {left[0]}" if len(left) == 1 else f"jobs {', '.join(left[:-1])} and {left[-1]}"
+
+
+def hold_dependents(log: JobLog, job_id: int, state: JobState) -> list[int]:
+    """Hold the queued jobs that come after one that failed or was cancelled. Gives their ids."""
+    reason = dead_predecessor({job_id: state})
+    rows = log.rows(
+        "SELECT id FROM jobs WHERE state = 'queued' AND EXISTS (SELECT 1 FROM json_each(after) WHERE value = ?)",
+        (job_id,),
+    )
+    for (other,) in rows:
+        log.move(other, JobState.held, reason=reason, waiting_for="")
+    return [other for (other,) in rows]
+
+
+def _checked_lane(lane: str) -> str:
+    if lane not in LANES:
+        raise PidecError(f'unknown lane "{lane}"', did_you_mean(lane, LANES))
+    return lane

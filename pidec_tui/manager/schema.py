@@ -1,0 +1,92 @@
+"""The tables of the job log, as a list of forward migrations: entry i takes a database from version i to i + 1."""
+
+from __future__ import annotations
+
+_FIRST = """
+CREATE TABLE jobs (
+    id            INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind          TEXT NOT NULL,
+    name          TEXT NOT NULL,
+    state         TEXT NOT NULL,
+    lane          TEXT NOT NULL,
+    config        TEXT NOT NULL,              -- JSON, resolved
+    preset        TEXT,
+    after         TEXT NOT NULL DEFAULT '[]', -- JSON list of job ids
+    position      REAL NOT NULL,
+    waiting_for   TEXT NOT NULL DEFAULT '',
+    reason        TEXT NOT NULL DEFAULT '',
+    created       REAL NOT NULL,
+    started       REAL,
+    ended         REAL,
+    step          INTEGER,
+    total_steps   INTEGER,
+    step_name     TEXT NOT NULL DEFAULT '',
+    retry         INTEGER NOT NULL DEFAULT 0, -- how many attempts there were when it was last retried
+    fresh         INTEGER NOT NULL DEFAULT 0, -- the next attempt starts from nothing
+    cancel_asked  REAL,                       -- unix seconds
+    announce      INTEGER NOT NULL DEFAULT 0, -- on_end has still to be run
+    cwd           TEXT NOT NULL DEFAULT '',
+    environment   TEXT NOT NULL DEFAULT '{}', -- JSON, no secrets
+    code_version  TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX jobs_by_state ON jobs (state, position);
+
+CREATE TABLE attempts (
+    job             INTEGER NOT NULL REFERENCES jobs (id),
+    number          INTEGER NOT NULL,
+    state           TEXT NOT NULL,
+    token           TEXT NOT NULL,
+    started         REAL NOT NULL,
+    ended           REAL,
+    pid             INTEGER,
+    gpu             TEXT,
+    exit_code       INTEGER,
+    signal          INTEGER,
+    cause           TEXT NOT NULL DEFAULT '',
+    resumed_step    INTEGER,
+    fresh           INTEGER NOT NULL DEFAULT 1, -- goes on from nothing: earlier attempts' curves are void
+    new_checkpoint  INTEGER NOT NULL DEFAULT 0, -- wrote a checkpoint (or, for demos, got further)
+    offset          INTEGER NOT NULL DEFAULT 0, -- bytes of metrics.jsonl that were read
+    PRIMARY KEY (job, number)
+) WITHOUT ROWID;
+
+CREATE TABLE names (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+
+CREATE TABLE metrics (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    job      INTEGER NOT NULL,
+    attempt  INTEGER NOT NULL,
+    seq      INTEGER NOT NULL,
+    name     INTEGER NOT NULL REFERENCES names (id),
+    step     INTEGER NOT NULL,
+    time     REAL NOT NULL,
+    value    REAL,                            -- NULL for NaN and infinity
+    UNIQUE (job, attempt, seq, name)
+);
+CREATE INDEX metrics_by_curve ON metrics (job, name);
+
+-- the newest point of each curve: lists and panels never look through `metrics`
+CREATE TABLE latest (
+    job      INTEGER NOT NULL,
+    name     INTEGER NOT NULL,
+    step     INTEGER NOT NULL,
+    time     REAL NOT NULL,
+    value    REAL,
+    PRIMARY KEY (job, name)
+) WITHOUT ROWID;
+
+CREATE TABLE events (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    job      INTEGER NOT NULL,
+    attempt  INTEGER NOT NULL,
+    seq      INTEGER NOT NULL,                -- negative: the runner's own
+    step     INTEGER,
+    time     REAL NOT NULL,
+    event    TEXT NOT NULL,
+    detail   TEXT NOT NULL,                   -- JSON
+    UNIQUE (job, attempt, seq)
+);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST,)
+VERSION = len(MIGRATIONS)

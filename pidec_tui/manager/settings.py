@@ -1,0 +1,77 @@
+"""Settings of the job manager: ~/.config/pidec/settings.toml, over it <workspace>/jobs/settings.toml."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pidec_train.protocol.errors import PidecError, did_you_mean
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class Settings(BaseModel):
+    """All settings with their defaults. A key that nobody knows is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    on_end: str = Field("", description="shell command to run when a job ends")
+    on_end_timeout_s: float = Field(60, gt=0, description="seconds after which that command is killed")
+    foreign_gpu_gib: float = Field(1.0, ge=0, description="GiB that somebody else's process may hold on a GPU")
+    cpu_slots: int = Field(1, ge=1, description="jobs of the cpu lane at the same time")
+    cancel_grace_s: float = Field(60, ge=0, description="seconds between SIGTERM and SIGKILL when a job is cancelled")
+    idle_minutes: float = Field(15, gt=0, description="minutes without work after which the runner ends")
+    poll_s: float = Field(0.4, ge=0.05, le=10, description="seconds between two looks of the runner")
+
+
+def user_settings_path() -> Path:
+    """`$XDG_CONFIG_HOME/pidec/settings.toml`, by default below ~/.config."""
+    base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(base).expanduser() / "pidec" / "settings.toml"
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as a dict.
+
+    Raises:
+        PidecError: it cannot be read, or is not TOML (with the line that is wrong).
+    """
+    try:
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        return values
+    except OSError as error:
+        raise PidecError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PidecError(f"{path} is not valid TOML: {error}") from None
+
+
+def load_settings(jobs_folder: Path) -> Settings:
+    """The defaults, overlaid by the user's file, overlaid by the workspace's.
+
+    Raises:
+        PidecError: an unknown key (with the nearest right one) or a value out of range; names the file.
+    """
+    settings = Settings()
+    for path in (user_settings_path(), jobs_folder / "settings.toml"):
+        if path.is_file():
+            settings = _overlaid(settings, read_toml(path), path)
+    return settings
+
+
+def _overlaid(settings: Settings, values: dict[str, Any], path: Path) -> Settings:
+    try:
+        return Settings.model_validate({**settings.model_dump(), **values})
+    except ValidationError as error:
+        item = error.errors()[0]
+        name = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            hint = did_you_mean(name, Settings.model_fields)
+            raise PidecError(f'{path} has a setting "{name}" that does not exist', hint) from None
+        raise PidecError(f"{path}: {name} = {item['input']!r}: {item['msg']}") from None

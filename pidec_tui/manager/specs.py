@@ -1,0 +1,124 @@
+"""What a job stores at `add`: resolved paths, references to other jobs, its name, its spec.json."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+import pidec_tui
+from pidec_train.protocol.config import BUNDLED, CONFIG_MODELS, PathKind
+from pidec_train.protocol.errors import PidecError
+from pidec_train.protocol.rundir import Spec, Workspace, write_atomic
+
+GPU_KINDS = frozenset({"diffusion", "decorator", "evaluate"})
+STEP_NAMES = {"diffusion": "iteration", "evaluate": "episode", "demos": "demo"}
+
+_REFERENCE = re.compile(r"@(\d+)/(best|last)")
+
+
+def default_lane(kind: str) -> str:
+    return "gpu" if kind in GPU_KINDS else "cpu"
+
+
+def default_name(kind: str, config: Mapping[str, Any]) -> str:
+    """Kind and task; for a command its beginning."""
+    if kind == "command":
+        text = " ".join(str(config["command"]).split())
+        return text if len(text) <= 40 else text[:39] + "…"
+    about = config.get("env_id") or config.get("ckpt")
+    if about and ("/" in str(about)) and not str(about).startswith("@"):
+        path = Path(str(about))
+        about = f"{path.parent.name}/{path.stem}"
+    return f"{kind} {about}" if about else kind
+
+
+def resolved_paths(kind: str, values: Mapping[str, Any], bases: Sequence[Path]) -> dict[str, Any]:
+    """`values` with absolute paths in the config's path fields.
+
+    A relative path counts from the first of `bases` below which it exists, else from the first one.
+    References to other jobs and bundled files stay as they are.
+    """
+    out = dict(values)
+    for name, field in CONFIG_MODELS[kind].model_fields.items():
+        extra = field.json_schema_extra
+        value = out.get(name)
+        if not isinstance(extra, dict) or extra.get("path") is None or not isinstance(value, str) or not value:
+            continue
+        if value.startswith(BUNDLED) or reference(value):
+            continue
+        if extra["path"] == PathKind.output.value:
+            out[name] = _absolute(value, bases[:1])
+        else:
+            out[name] = _absolute(value, bases)
+    return out
+
+
+def _absolute(value: str, bases: Sequence[Path]) -> str:
+    path = Path(value).expanduser()
+    if path.is_absolute():
+        return str(path)
+    candidates = [Path(os.path.normpath(base / path)) for base in bases]
+    return str(next((candidate for candidate in candidates if candidate.exists()), candidates[0]))
+
+
+def reference(value: object) -> tuple[int, str] | None:
+    """(41, "best") for "@41/best"; None for anything else."""
+    match = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
+    return (int(match[1]), match[2]) if match else None
+
+
+def references(config: Mapping[str, Any]) -> list[int]:
+    """The jobs whose checkpoints a config speaks of."""
+    return sorted({found[0] for value in config.values() if (found := reference(value))})
+
+
+def write_spec(ws: Workspace, spec: Spec) -> None:
+    """Write `jobs/runs/<id>/spec.json` whole or not at all. Raises PidecError if it cannot be written."""
+    run = ws.run(spec.id)
+    try:
+        run.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomic(run.spec, spec.model_dump_json(indent=1).encode() + b"\n")
+    except OSError as error:
+        hint = "Free some space, or check who owns the folder"
+        raise PidecError(f"{run.spec} cannot be written: {error.strerror}", hint) from None
+
+
+def read_spec(ws: Workspace, job_id: int) -> Spec | None:
+    """A job's spec.json; None where there is none that can be read."""
+    try:
+        return Spec.model_validate_json(ws.run(job_id).spec.read_bytes())
+    except (OSError, ValidationError, ValueError):
+        return None
+
+
+@functools.lru_cache(maxsize=1)
+def code_version() -> str:
+    """pidec's version and, in a source tree, the commit: what a result was made with."""
+    try:
+        version = metadata.version("pidec")
+    except metadata.PackageNotFoundError:
+        version = "unknown"
+    commit = _git_commit(Path(pidec_tui.__file__).parent.parent / ".git")
+    return f"{version}+{commit[:10]}" if commit else version
+
+
+def _git_commit(git: Path) -> str:
+    try:
+        head = (git / "HEAD").read_text().strip()
+        if not head.startswith("ref: "):
+            return head
+        ref = head.removeprefix("ref: ")
+        loose = git / ref
+        if loose.is_file():
+            return loose.read_text().strip()
+        packed = (git / "packed-refs").read_text().splitlines()
+        return next((line.split()[0] for line in packed if line.endswith(" " + ref)), "")
+    except OSError:
+        return ""
