@@ -107,5 +107,6 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message="Failed to find system libvulkan")
     warnings.filterwarnings("ignore", message=".*pkg_resources.*")
     warnings.filterwarnings("ignore", message=".*precision lowered by casting.*")
-    logging.getLogger("mani_skill ").setLevel(logging.ERROR)  # its name really ends in a blank
+    # The name really ends in a blank; a filter, because importing mani_skill sets the level.
+    logging.getLogger("mani_skill ").addFilter(lambda record: record.levelno >= logging.ERROR)
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # ManiSkill's recorder imports git, which may not be there

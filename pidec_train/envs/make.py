@@ -90,22 +90,23 @@ def make_env(
         PidecError: unknown id (with the nearest right one) or control mode (with the allowed ones), missing assets.
         RunFailed: ManiSkill could not build the task.
     """
+    check_env_id(env_id)
     from mani_skill.utils.wrappers.flatten import FlattenActionSpaceWrapper
     from mani_skill.utils.wrappers.gymnasium import CPUGymWrapper
 
-    check_env_id(env_id)
-    _, fixed_tasks = _simulator()
     env = make_maniskill_env(env_id, control_mode=control_mode, obs_mode="state")
     if isinstance(env.action_space, gym.spaces.Dict):  # several robots
         env = FlattenActionSpaceWrapper(env)
-        action_space = env.action_space
-        env = CPUGymWrapper(env)
-        env.action_space = action_space
-    else:
-        env = CPUGymWrapper(env)
-    registered, _ = _simulator()
-    steps = max_episode_steps or fixed_tasks.EPISODE_STEPS.get(env_id) or registered[env_id].max_episode_steps
-    return ChunkedEnv(env, obs_horizon, steps)
+    action_space = env.action_space
+    env = CPUGymWrapper(env)
+    env.action_space = action_space  # CPUGymWrapper looks past the flattening
+    return ChunkedEnv(env, obs_horizon, max_episode_steps or registered_steps(env_id))
+
+
+def registered_steps(env_id: str) -> int:
+    """Env steps of an episode: ours where ManiSkill's registration is too short to imitate demos, else ManiSkill's."""
+    registered, fixed_tasks = _simulator()
+    return int(fixed_tasks.EPISODE_STEPS.get(env_id) or registered[env_id].max_episode_steps)
 
 
 def make_vector_env(

@@ -90,7 +90,7 @@ class Worker:
             return value
         if isinstance(failure, PidecError):
             raise failure
-        raise RunFailed(f"{self.name} failed: {failure}", value)
+        raise RunFailed(f"{self.name} failed: {failure}") from RuntimeError(value)  # value: the traceback there
 
     def ask(self, method: str, *arguments: Any) -> Any:
         self.send(method, *arguments)
@@ -151,7 +151,7 @@ def child_main(pipe_fd: int, parent: int, target: str) -> None:
                 error.__cause__ = None
                 answer = (error, None)
             except Exception as error:  # noqa: BLE001  (it is the parent that decides what a failure means)
-                answer = (f"{type(error).__name__}: {error}", traceback.format_exc(limit=-3))
+                answer = (f"{type(error).__name__}: {error}", traceback.format_exc())
             pipe.send(answer)
     except (EOFError, OSError):
         return
