@@ -1,0 +1,157 @@
+"""`pidec-train`: the trainers by hand. Torch is imported only after the arguments are parsed."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from .protocol.config import CONFIG_MODELS, DemosConfig, DiffusionConfig, EvaluateConfig, parse_config
+from .protocol.errors import PidecError
+from .protocol.rundir import Workspace, find_workspace, slug
+from .stopping import StopRequest
+
+Field = tuple[str, Any, Any]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand. Returns the exit code: 0 done, 1 failed, 2 bad input, 130 stopped by a signal."""
+    arguments = tyro.extras.subcommand_cli_from_dict(
+        {"diffusion": _diffusion(), "demos": _demos(), "evaluate": _evaluate(), "inspect": _inspect()},
+        prog="pidec-train",
+        description="Train, evaluate and look at robot policies. A queue of such jobs: pidec-tui, pidec-jobs.",
+        args=argv,
+    )
+    os.umask(0o077)  # checkpoints and logs are the user's own
+    try:
+        return arguments.execute()
+    except PidecError as error:
+        print(f"pidec-train: {error.line()}", file=sys.stderr)
+        return error.exit_code
+
+
+def _diffusion() -> type[Any]:
+    class Diffusion:
+        """Learn a Diffusion Policy from demonstrations."""
+
+        def execute(self: Any) -> int:
+            config = _config(self, "diffusion")
+            assert isinstance(config, DiffusionConfig)
+            if self.resume and not (self.run_dir and self.checkpoint_dir):
+                raise PidecError("--resume needs --run-dir and --checkpoint-dir: which run should go on?")
+            run_dir, checkpoint_dir = _folders(self.run_dir, self.checkpoint_dir, config.exp_name or config.env_id)
+            stop = StopRequest()
+            stop.install()
+            from . import train_diffusion
+
+            return train_diffusion.run(
+                config, run_dir=run_dir, checkpoint_dir=checkpoint_dir, resume=self.resume, stop=stop
+            )
+
+    resume = _flag("resume", bool, False, "go on from the last good checkpoint in --checkpoint-dir")
+    return _command(Diffusion, "diffusion", [*_placement("a new folder in the workspace"), resume])
+
+
+def _demos() -> type[Any]:
+    class Demos:
+        """Record demonstrations with ManiSkill's motion planner."""
+
+        def execute(self: Any) -> int:
+            config = _config(self, "demos")
+            assert isinstance(config, DemosConfig)
+            from . import make_demos
+
+            return make_demos.run(config, self.run_dir)
+
+    return _command(Demos, "demos", _placement("none"))
+
+
+def _evaluate() -> type[Any]:
+    class Evaluate:
+        """Measure a checkpoint's success rate in the simulator."""
+
+        def execute(self: Any) -> int:
+            config = _config(self, "evaluate")
+            assert isinstance(config, EvaluateConfig)
+            stop = StopRequest()
+            stop.install()
+            from . import evaluate
+
+            return evaluate.run(config, self.run_dir, as_json=self.json, table=self.table, stop=stop)
+
+    as_json = _flag("json", bool, False, "print the result as one JSON object")
+    table = _flag("table", bool, False, "also show seed and success of each episode")
+    return _command(Evaluate, "evaluate", [*_placement("none"), as_json, table])
+
+
+def _inspect() -> type[Any]:
+    class Inspect:
+        """Say what a checkpoint is."""
+
+        def execute(self: Any) -> int:
+            from . import inspect_checkpoint
+
+            return inspect_checkpoint.run(self.ckpt, as_json=self.json)
+
+    ckpt = ("ckpt", Annotated[tyro.conf.Positional[str], tyro.conf.arg(help="checkpoint (.pt)")], dataclasses.MISSING)
+    as_json = _flag("json", bool, False, "print it as one JSON object")
+    return _command(Inspect, None, [ckpt, as_json])
+
+
+def _command(body: type[Any], kind: str | None, extra: list[Field]) -> type[Any]:
+    """A dataclass that tyro turns into flags: the config's fields, then `extra`."""
+    fields = _config_fields(kind) if kind else []
+    made = dataclasses.make_dataclass(
+        body.__name__,
+        [(name, type_, dataclasses.field(default=default, kw_only=True)) for name, type_, default in fields + extra],
+        bases=(body,),
+    )
+    made.__doc__ = body.__doc__
+    return made
+
+
+def _config_fields(kind: str) -> list[Field]:
+    fields: list[Field] = []
+    for name, field in CONFIG_MODELS[kind].model_fields.items():
+        type_: Any = Annotated[field.annotation, tyro.conf.arg(help=field.description)]  # type: ignore[name-defined]
+        if name == "ckpt":
+            type_ = tyro.conf.Positional[type_]
+        fields.append((name, type_, dataclasses.MISSING if field.is_required() else field.default))
+    return fields
+
+
+def _config(arguments: Any, kind: str) -> Any:
+    names = CONFIG_MODELS[kind].model_fields
+    return parse_config(kind, {name: getattr(arguments, name) for name in names})
+
+
+def _flag(name: str, type_: Any, default: Any, text: str) -> Field:
+    return name, Annotated[type_, tyro.conf.arg(help=text)], default
+
+
+def _placement(default: str) -> list[Field]:
+    """Flags that say where a run writes. Every kind takes both, so that whoever starts one need not tell them apart."""
+    return [
+        _flag("run_dir", Path | None, None, f"folder for metrics.jsonl; default: {default}"),
+        _flag("checkpoint_dir", Path | None, None, f"folder for checkpoints, if it makes any; default: {default}"),
+    ]
+
+
+def _folders(run_dir: Path | None, checkpoint_dir: Path | None, name: str) -> tuple[Path, Path]:
+    """Where a run by hand writes, unless told: hand-<time>-<name> in the workspace."""
+    workspace = Workspace(find_workspace())
+    hand = f"hand-{time.strftime('%Y%m%d-%H%M%S')}-{slug(name)}"
+    return (
+        (run_dir or workspace.runs / hand / "attempt-1").absolute(),
+        (checkpoint_dir or workspace.checkpoints / hand).absolute(),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""All that changes while a Diffusion Policy learns, and how it is saved and restored, bit for bit."""
+
+from __future__ import annotations
+
+import copy
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .algos.diffusion_step import DiffusionStep
+from .data.demos import Demos
+from .data.windows import ABSOLUTE_MODES, Batches, Windows, build_windows
+from .models.diffusion_policy import DiffusionPolicy
+from .models.norm import Norm
+from .placement import set_threads
+from .protocol.config import DiffusionConfig
+from .protocol.errors import PidecError
+
+# A resumed run may change these; any other difference would make it another run. (The demos are compared by content.)
+FREE_TO_CHANGE = {
+    "demo_path", "log_freq", "eval_freq", "save_freq", "num_eval_episodes", "num_eval_envs", "max_episode_steps",
+    "device", "track", "wandb_project_name", "wandb_entity", "exp_name",
+}
+
+
+class DiffusionLearner:
+    """Windows, weights, optimizer, averaged weights and generators of one run.
+
+    Args:
+        config: of the run.
+        demos: checked here against the config's task and control mode.
+        device: where everything lives.
+
+    Raises:
+        PidecError: the demos do not suit the config.
+    """
+
+    def __init__(self, config: DiffusionConfig, demos: Demos, device: torch.device) -> None:
+        demos.require(env_id=config.env_id, control_mode=config.control_mode)
+        self.config, self.device = config, device
+        self.iteration = 0
+        raw = build_windows(demos, obs_horizon=config.obs_horizon, pred_horizon=config.pred_horizon)
+        self.demos_sha256 = raw.fingerprint()
+        obs_norm, action_norm = fit_norms(config, raw)
+        self.windows = raw.mapped(obs_norm.normalise, action_norm.normalise).to(device)
+        torch.manual_seed(config.seed)
+        self.policy = DiffusionPolicy(
+            demos.obs_dim,
+            demos.act_dim,
+            obs_horizon=config.obs_horizon,
+            act_horizon=config.act_horizon,
+            pred_horizon=config.pred_horizon,
+            unet_dims=config.unet_dims,
+            diffusion_step_embed_dim=config.diffusion_step_embed_dim,
+            n_groups=config.n_groups,
+            num_diffusion_iters=config.num_diffusion_iters,
+            obs_norm=obs_norm,
+            action_norm=action_norm,
+        ).to(device)
+        self.ema_policy = copy.deepcopy(self.policy).eval().requires_grad_(False)
+        self.step = DiffusionStep(
+            self.policy, self.ema_policy, lr=config.lr, warmup_steps=config.warmup_steps, total_iters=config.total_iters
+        )
+        batch_seed, noise_seed = np.random.SeedSequence(config.seed).generate_state(2).tolist()
+        self.noise = torch.Generator(device).manual_seed(noise_seed)
+        self.batches = Batches(self.windows, config.batch_size, torch.Generator(device).manual_seed(batch_seed))
+
+    @property
+    def current_lr(self) -> float:
+        """Learning rate of the last finished iteration."""
+        return self.step.current_lr(max(1, self.iteration))
+
+    def iterate(self) -> tuple[Tensor, float]:
+        """One iteration. Returns its loss, still on the device, and the seconds that fetching the batch took."""
+        began = time.perf_counter()
+        obs_seq, actions = self.batches.next()
+        fetched = time.perf_counter()
+        self.iteration += 1
+        return self.step(self.iteration, obs_seq, actions, self.noise), fetched - began
+
+    def is_finite(self) -> bool:
+        """Whether all weights are numbers (waits for the device)."""
+        return all(bool(torch.isfinite(w).all()) for w in (*self.policy.parameters(), *self.ema_policy.parameters()))
+
+    def payload(self) -> dict[str, Any]:
+        """Contents of a checkpoint."""
+        return {
+            "kind": "diffusion",
+            "step": self.iteration,
+            "agent": self.policy.state_dict(),
+            "ema_agent": self.ema_policy.state_dict(),
+            "config": self.config.model_dump(mode="json"),
+            "obs_dim": self.policy.obs_dim,
+            "act_dim": self.policy.act_dim,
+            "obs_norm": self.policy.obs_norm.state(),
+            "action_norm": self.policy.action_norm.state(),
+            "optimizer": self.step.optimizer.state_dict(),
+            "schedule": {"name": "cosine", "step": self.iteration},
+            "ema": {"updates": self.iteration},
+            "generators": {"batches": self.batches.state(), "noise": self.noise.get_state()},
+            "device": self.device.type,
+            "threads": torch.get_num_threads(),
+            "demos_sha256": self.demos_sha256,
+        }
+
+    def info(self) -> dict[str, Any]:
+        """Fields of the checkpoint's .json."""
+        return {
+            "kind": "diffusion",
+            "env_id": self.config.env_id,
+            "control_mode": self.config.control_mode,
+            "obs_dim": self.policy.obs_dim,
+            "act_dim": self.policy.act_dim,
+            "action_norm": self.config.action_norm,
+            "obs_norm": self.config.obs_norm,
+            "config": self.config.model_dump(mode="json"),
+        }
+
+    def restore(self, payload: dict[str, Any]) -> list[str]:
+        """Go on where a checkpoint stops. Returns what a user should know about it.
+
+        Raises:
+            PidecError: it belongs to a run with another config or other demos (the fields are named), or is no
+                checkpoint to resume from.
+        """
+        self._check_continues(payload)
+        notes = []
+        self.policy.load_state_dict(payload["agent"])
+        self.ema_policy.load_state_dict(payload["ema_agent"])
+        self.step.optimizer.load_state_dict(payload["optimizer"])
+        self.iteration = payload["step"]
+        if payload["device"] == self.device.type:
+            self.noise.set_state(payload["generators"]["noise"])
+            self.batches.restore(payload["generators"]["batches"])
+        else:
+            self.noise.manual_seed(self.config.seed + self.iteration)
+            notes.append(
+                f"the checkpoint was trained on {payload['device']}, this run is on {self.device.type}: "
+                "it goes on with fresh random numbers"
+            )
+        if self.device.type == "cpu":
+            set_threads(payload["threads"])  # another number of threads adds in another order
+        return notes
+
+    def _check_continues(self, payload: dict[str, Any]) -> None:
+        missing = {"config", "optimizer", "generators", "step"} - payload.keys()
+        if missing or payload.get("kind") != "diffusion":
+            raise PidecError(f"the checkpoint holds no training state to resume (no {', '.join(sorted(missing))})")
+        ours, theirs = self.config.model_dump(mode="json"), payload["config"]
+        changed = [name for name in ours if name not in FREE_TO_CHANGE and ours[name] != theirs.get(name)]
+        if changed:
+            told = ", ".join(f"{name} is {ours[name]} but was {theirs.get(name)}" for name in changed)
+            raise PidecError(
+                f"cannot resume with another config: {told}", "Use the old values, or begin afresh without --resume."
+            )
+        if payload["demos_sha256"] != self.demos_sha256:
+            raise PidecError(
+                f"cannot resume: demo_path {self.config.demo_path} does not hold the demos the run began with",
+                "Use those, or begin afresh without --resume.",
+            )
+
+
+def fit_norms(config: DiffusionConfig, raw: Windows) -> tuple[Norm, Norm]:
+    """Normalisations of observations and actions, from the raw windows' tables.
+
+    min_max counts the padding actions too: the sampler clips to [-1, 1], so every target must lie in there.
+
+    Raises:
+        PidecError: actions in joint units without normalisation, which that clipping would cut off.
+    """
+    demonstrated = raw.actions[~raw.padding]
+    largest = float(demonstrated.abs().max())
+    if config.action_norm == "none" and config.control_mode in ABSOLUTE_MODES and largest > 1:
+        raise PidecError(
+            f"action_norm none needs actions within [-1, 1], but those of {config.control_mode} reach {largest:.2f}",
+            "Use --action-norm min_max.",
+        )
+    rows = raw.actions if config.action_norm == "min_max" else demonstrated
+    return Norm.fit(config.obs_norm, raw.observations), Norm.fit(config.action_norm, rows)

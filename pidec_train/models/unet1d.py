@@ -1,0 +1,160 @@
+"""The noise predictor of Diffusion Policy: a UNet over the action sequence, conditioned by FiLM.
+
+Structure and parameter names are those of Policy Decorator's `ConditionalUnet1D` (itself from the notebook of
+Diffusion Policy, https://arxiv.org/abs/2303.04137), so that its checkpoints load as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+OUTPUT_GROUPS = 8  # upstream's last GroupNorm has 8 groups whatever n_groups says
+
+
+class SinusoidalEmbedding(nn.Module):
+    """Diffusion step (B,) -> (B, dim): sines, then cosines, of geometrically spaced frequencies."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, steps: Tensor) -> Tensor:
+        half = self.dim // 2
+        decay = math.log(10_000) / (half - 1)
+        frequencies = torch.exp(torch.arange(half, device=steps.device) * -decay)
+        angles = steps[:, None] * frequencies[None, :]
+        return torch.cat((angles.sin(), angles.cos()), dim=-1)
+
+
+class ConvBlock(nn.Module):
+    """Conv1d, GroupNorm, Mish; (B, C_in, T) -> (B, C_out, T)."""
+
+    def __init__(self, dim_in: int, dim_out: int, kernel_size: int, n_groups: int) -> None:
+        super().__init__()
+        self.block = nn.Sequential(
+            nn.Conv1d(dim_in, dim_out, kernel_size, padding=kernel_size // 2),
+            nn.GroupNorm(n_groups, dim_out),
+            nn.Mish(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(x)
+
+
+class FilmResidualBlock(nn.Module):
+    """Two ConvBlocks with a shortcut; the condition scales and shifts each channel between them.
+
+    FiLM: https://arxiv.org/abs/1709.07871
+    """
+
+    def __init__(self, dim_in: int, dim_out: int, cond_dim: int, kernel_size: int, n_groups: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            [ConvBlock(dim_in, dim_out, kernel_size, n_groups), ConvBlock(dim_out, dim_out, kernel_size, n_groups)]
+        )
+        self.cond_encoder = nn.Sequential(nn.Mish(), nn.Linear(cond_dim, 2 * dim_out))
+        self.residual_conv = nn.Conv1d(dim_in, dim_out, 1) if dim_in != dim_out else nn.Identity()
+
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+        scale, bias = self.cond_encoder(cond).unsqueeze(-1).chunk(2, dim=1)  # (B, C_out, 1) each
+        out = scale * self.blocks[0](x) + bias
+        return self.blocks[1](out) + self.residual_conv(x)
+
+
+class Downsample(nn.Module):
+    """(B, C, T) -> (B, C, T/2)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(dim, dim, 3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class Upsample(nn.Module):
+    """(B, C, T) -> (B, C, 2T)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv = nn.ConvTranspose1d(dim, dim, 4, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class ConditionalUnet1D(nn.Module):
+    """Predicts the noise in an action sequence.
+
+    Args:
+        act_dim: actions' size.
+        cond_dim: size of the condition beside the diffusion step (obs_horizon * obs_dim).
+        unet_dims: channels of each level, top down; each divisible by `n_groups`.
+        diffusion_step_embed_dim: size of the diffusion step's embedding; even.
+        kernel_size: of the convolutions in the blocks; odd.
+        n_groups: groups of GroupNorm.
+    """
+
+    def __init__(
+        self,
+        act_dim: int,
+        cond_dim: int,
+        unet_dims: Sequence[int] = (64, 128, 256),
+        diffusion_step_embed_dim: int = 64,
+        kernel_size: int = 5,
+        n_groups: int = 8,
+    ) -> None:
+        super().__init__()
+        embed = diffusion_step_embed_dim
+
+        def block(dim_in: int, dim_out: int) -> FilmResidualBlock:
+            return FilmResidualBlock(dim_in, dim_out, embed + cond_dim, kernel_size, n_groups)
+
+        # Built in upstream's order, so that one seed gives both the same weights.
+        self.diffusion_step_encoder = nn.Sequential(
+            SinusoidalEmbedding(embed), nn.Linear(embed, embed * 4), nn.Mish(), nn.Linear(embed * 4, embed)
+        )
+        top, bottom = unet_dims[0], unet_dims[-1]
+        self.mid_modules = nn.ModuleList([block(bottom, bottom), block(bottom, bottom)])
+        levels = list(zip((act_dim, *unet_dims[:-1]), unet_dims, strict=True))
+        self.down_modules = nn.ModuleList()
+        for number, (dim_in, dim_out) in enumerate(levels, start=1):
+            level = [block(dim_in, dim_out), block(dim_out, dim_out)]
+            halve = Downsample(dim_out) if number < len(levels) else nn.Identity()
+            self.down_modules.append(nn.ModuleList([*level, halve]))
+        self.up_modules = nn.ModuleList()
+        for dim_in, dim_out in reversed(levels[1:]):  # the other way: dim_out + shortcut -> dim_in
+            self.up_modules.append(
+                nn.ModuleList([block(dim_out * 2, dim_in), block(dim_in, dim_in), Upsample(dim_in)])
+            )
+        groups = OUTPUT_GROUPS if top % OUTPUT_GROUPS == 0 else n_groups
+        self.final_conv = nn.Sequential(ConvBlock(top, top, kernel_size, groups), nn.Conv1d(top, act_dim, 1))
+
+    def forward(self, sample: Tensor, steps: Tensor, cond: Tensor) -> Tensor:
+        """Noise in `sample`.
+
+        Args:
+            sample: (B, pred_horizon, act_dim).
+            steps: (B,) diffusion steps, integers.
+            cond: (B, cond_dim).
+
+        Returns:
+            (B, pred_horizon, act_dim).
+        """
+        feature = torch.cat((self.diffusion_step_encoder(steps), cond), dim=-1)
+        x = sample.transpose(1, 2)  # (B, C, T)
+        shortcuts = []
+        for first, second, halve in self.down_modules:  # type: ignore[misc]
+            x = second(first(x, feature), feature)
+            shortcuts.append(x)
+            x = halve(x)
+        for module in self.mid_modules:
+            x = module(x, feature)
+        for first, second, double in self.up_modules:  # type: ignore[misc]
+            x = torch.cat((x, shortcuts.pop()), dim=1)
+            x = double(second(first(x, feature), feature))
+        return self.final_conv(x).transpose(1, 2)
