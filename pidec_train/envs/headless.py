@@ -3,12 +3,15 @@
 ManiSkill's tasks and sapien's URDF loader construct `sapien.render.RenderMaterial` even when nothing will ever be
 drawn, and that constructor fails where no Vulkan device is found ("failed to find a rendering device": the
 commonest failure of ManiSkill in cloud GPU containers). `prepare` puts an inert class in its place, but only there.
+
+`python -m pidec_train.envs.headless MODULE ARGUMENTS…` runs one of ManiSkill's own command lines the same way.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import runpy
 import subprocess
 import sys
 import types
@@ -110,3 +113,23 @@ def _quiet() -> None:
     # The name really ends in a blank; a filter, because importing mani_skill sets the level.
     logging.getLogger("mani_skill ").addFilter(lambda record: record.levelno >= logging.ERROR)
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # ManiSkill's recorder imports git, which may not be there
+
+
+def run_module(arguments: list[str]) -> None:
+    """Run `python -m <arguments>` after `prepare`, and without asking for a renderer where there is none.
+
+    ManiSkill's command lines have no option for the latter.
+    """
+    if prepare() is Renderer.stand_in:
+        from mani_skill.envs import sapien_env
+
+        parse = sapien_env.parse_sim_and_render_backend
+        sapien_env.parse_sim_and_render_backend = lambda sim_backend, render_backend: parse(sim_backend, "none")
+    sys.argv = arguments
+    runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("usage: python -m pidec_train.envs.headless MODULE [ARGUMENTS …]")
+    run_module(sys.argv[1:])
