@@ -14,14 +14,16 @@ def dots_of_spans(top: NDArray[np.float64], bottom: NDArray[np.float64], height:
     """(height, columns) grid of dots: column c is filled from row `top[c]` down to row `bottom[c]`, rows counted
     from 0 at the top; NaN leaves a column empty."""
     rows = np.arange(height)[:, None]
-    return (rows >= top[None, :]) & (rows <= bottom[None, :])
+    dots: NDArray[np.bool_] = (rows >= top[None, :]) & (rows <= bottom[None, :])
+    return dots
 
 
 def cells_of_dots(dots: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """(4 h, 2 w) grid of dots -> (h, w) braille patterns, 0 where a cell is empty."""
     height, width = dots.shape[0] // DOTS_Y, dots.shape[1] // DOTS_X
     grid = dots.reshape(height, DOTS_Y, width, DOTS_X).astype(np.uint8)
-    return (grid * _BITS[None, :, None, :]).sum(axis=(1, 3), dtype=np.uint8)
+    cells: NDArray[np.uint8] = (grid * _BITS[None, :, None, :]).sum(axis=(1, 3), dtype=np.uint8)
+    return cells
 
 
 def text_of_cells(cells: NDArray[np.uint8]) -> list[str]:

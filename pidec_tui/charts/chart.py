@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .braille import DOTS_X, DOTS_Y, cells_of_dots, dots_of_spans, text_of_cells
 from .envelope import Envelope, Floats, columns_of, envelope
-from .series import Curve
+from .series import Axes, Curve
 from .ticks import linear_ticks, log_ticks, number
 
 MARKER = "●"
@@ -27,26 +27,6 @@ class Span(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Axes:
-    """How to draw the axes.
-
-    Attributes:
-        x_unit: stands at the right end under the x axis ("iteration").
-        log_y: logarithmic; values that are not positive become gaps.
-        from_zero: the y axis starts at 0, so that a small change does not look like a large one.
-        percent: the values are shares; the y axis goes from 0 to 1 and is labelled in percent.
-        x_low, x_high: fixed ends of the x axis; None: the data's.
-    """
-
-    x_unit: str = ""
-    log_y: bool = False
-    from_zero: bool = False
-    percent: bool = False
-    x_low: float | None = None
-    x_high: float | None = None
-
-
-@dataclass(frozen=True)
 class _YAxis:
     low: float
     high: float
@@ -55,7 +35,8 @@ class _YAxis:
 
     def rows(self, values: Floats, height: int) -> Floats:
         """Row of dots of each value, 0 at the top; NaN stays NaN."""
-        return np.floor((self.high - values) / (self.high - self.low) * (height - 1) + 0.5)
+        rows: Floats = np.floor((self.high - values) / (self.high - self.low) * (height - 1) + 0.5)
+        return rows
 
 
 def draw(curves: Sequence[Curve], width: int, height: int, axes: Axes | None = None) -> list[list[Span]]:
@@ -116,7 +97,8 @@ def as_text(rows: Sequence[Sequence[Span]]) -> str:
 
 def _log10(values: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.log10(np.where(values > 0, values, np.nan))
+        logs: Floats = np.log10(np.where(values > 0, values, np.nan))
+    return logs
 
 
 def _x_range(parts: list[Floats], axes: Axes) -> tuple[float, float]:

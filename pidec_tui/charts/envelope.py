@@ -28,7 +28,8 @@ class Envelope:
 def columns_of(xs: Floats, x_low: float, x_high: float, columns: int) -> NDArray[np.int64]:
     """(N,) column of each x, the ends of the axis in the first and last column."""
     scale = (columns - 1) / (x_high - x_low) if x_high > x_low else 0.0
-    return np.floor((xs - x_low) * scale + 0.5).astype(np.int64)
+    at: NDArray[np.int64] = np.floor((xs - x_low) * scale + 0.5).astype(np.int64)
+    return at
 
 
 def envelope(xs: Floats, ys: Floats, x_low: float, x_high: float, columns: int) -> Envelope:

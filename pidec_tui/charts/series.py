@@ -1,4 +1,4 @@
-"""The points of a chart: growing series, and the frozen curves that are drawn from them. No numpy here."""
+"""What a chart is drawn from: growing series, frozen curves, axes. No numpy here: the first paint goes without."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,30 @@ class Curve:
     xs: array[float]
     ys: array[float]
     markers: bool = False
+
+    def named(self, name: str, *, markers: bool = False) -> Curve:
+        """The same points under another name."""
+        return replace(self, name=name, markers=markers)
+
+
+@dataclass(frozen=True)
+class Axes:
+    """How to draw the axes.
+
+    Attributes:
+        x_unit: stands at the right end under the x axis ("iteration").
+        log_y: logarithmic; values that are not positive become gaps.
+        from_zero: the y axis starts at 0, so that a small change does not look like a large one.
+        percent: the values are shares; the y axis goes from 0 to 1 and is labelled in percent.
+        x_low, x_high: fixed ends of the x axis; None: the data's.
+    """
+
+    x_unit: str = ""
+    log_y: bool = False
+    from_zero: bool = False
+    percent: bool = False
+    x_low: float | None = None
+    x_high: float | None = None
 
 
 class Series:

@@ -9,7 +9,7 @@ from rich.style import Style
 from textual.strip import Strip
 from textual.widget import Widget
 
-from .series import Curve
+from .series import Axes, Curve
 
 _MAX_CURVES = 6
 
@@ -21,8 +21,8 @@ class ChartView(Widget):
 
     DEFAULT_CSS = """
     ChartView { height: 1fr; min-height: 3; }
-    ChartView > .chart--axis { color: $text-muted 50%; }
-    ChartView > .chart--label { color: $text-muted; }
+    ChartView > .chart--axis { color: $faint; }
+    ChartView > .chart--label { color: $muted; }
     ChartView > .chart--curve0 { color: $primary; }
     ChartView > .chart--curve1 { color: $warning; }
     ChartView > .chart--curve2 { color: $success; }
@@ -34,16 +34,16 @@ class ChartView(Widget):
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._curves: tuple[Curve, ...] = ()
-        self._axes: object = None
+        self._axes: Axes | None = None
         self._note = ""
         self._strips: list[Strip] | None = None
 
-    def show(self, curves: Sequence[Curve], axes: object = None, note: str = "") -> None:
+    def show(self, curves: Sequence[Curve], axes: Axes | None = None, note: str = "") -> None:
         """Draw these curves from now on.
 
         Args:
             curves: lines that differ from the ones shown cause one redraw; equal ones none.
-            axes: a `chart.Axes`, or None for plain ones.
+            axes: None for plain ones.
             note: what to say instead while there is nothing to draw.
         """
         now = tuple(curves[:_MAX_CURVES])
@@ -69,7 +69,7 @@ class ChartView(Widget):
 
         width, height = self.size
         if any(len(curve.xs) for curve in self._curves):
-            rows = draw(self._curves, width, height, self._axes)  # type: ignore[arg-type]
+            rows = draw(self._curves, width, height, self._axes)
         else:
             rows = empty(width, height, self._note)
         styles: dict[str, Style] = {"": self.rich_style}

@@ -1,0 +1,54 @@
+"""`pidec-tui`: arguments first, so that `--help` is instant; then the workspace, so that what is wrong with it is said
+in one line before the screen opens; then the dashboard."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from pidec_train.protocol.errors import EXIT_BAD_INPUT, PidecError
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pidec-tui",
+        description="The dashboard: queue jobs, watch them learn, come back later. Closing it changes nothing for "
+                    "the jobs.",
+        epilog="Keys: n new job, ? all keys, q quit. pidec-jobs does the same without a screen.",
+    )
+    parser.add_argument(
+        "--workspace", metavar="DIR",
+        help="folder with jobs/ and checkpoints/ (default: $PIDEC_WORKSPACE, else the nearest parent that has "
+             "jobs/jobs.db, else the current folder)",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, or 2 where the dashboard cannot open."""
+    options = _parser().parse_args(argv)
+    if not (sys.stdout.isatty() and sys.stdin.isatty()):
+        return _refuse("pidec-tui needs a terminal. pidec-jobs does the same without one: pidec-jobs list --json")
+    from .manager.manager import Manager
+
+    try:
+        manager = Manager.open(options.workspace)
+    except PidecError as error:
+        return _refuse(error.line())
+    from .app import PidecApp
+
+    try:
+        PidecApp(manager).run()
+    finally:
+        manager.close()
+    return 0
+
+
+def _refuse(line: str) -> int:
+    print(line, file=sys.stderr)
+    return EXIT_BAD_INPUT
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

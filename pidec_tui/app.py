@@ -1,0 +1,229 @@
+"""The dashboard: it owns the board, the feed and the screens; handlers of the feed's messages change widgets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from pidec_train.protocol.errors import PidecError
+
+from . import theme
+from .board import Board
+from .feed import Feed
+from .manager.gpus import GpuMonitor
+from .manager.jobs import Job
+from .manager.manager import Manager
+from .messages import (
+    CheckpointsChanged,
+    Done,
+    LogChanged,
+    MachineSampled,
+    QueueChanged,
+    Refused,
+    RunnerSeen,
+    TraceChanged,
+    Trouble,
+)
+from .screens.base import BoardScreen
+from .screens.main import MainScreen
+
+
+class PidecApp(App[None]):
+    """The dashboard over one workspace. Closing it changes nothing for the jobs.
+
+    Args:
+        manager: an open job manager; closed with the app.
+        monitor: what samples the GPUs.
+        clock: unix seconds; a test gives a fixed one.
+        start_runner: start a runner where there is work and none is up.
+    """
+
+    CSS_PATH = "app.tcss"
+    TITLE = "pidec"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("question_mark", "help", "help", key_display="?", id="app.help"),
+        Binding("q", "quit", "quit", id="app.quit"),
+        Binding("ctrl+p", "command_palette", "palette", show=False, id="app.palette"),
+    ]
+
+    def __init__(self, manager: Manager, *, monitor: GpuMonitor | None = None,
+                 clock: Callable[[], float] = time.time, start_runner: bool = True) -> None:
+        super().__init__()
+        self.manager = manager
+        self.clock = clock
+        self.board = Board()
+        self._new_job: int | None = None
+        self.feed = Feed(manager, monitor or GpuMonitor(), self.post_message, start_runner=start_runner)
+        self.place = _short(manager.workspace.root)
+        for each in (theme.DARK, theme.LIGHT):
+            self.register_theme(each)
+        self.theme = theme.chosen()
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        return theme.EXTRA
+
+    def get_default_screen(self) -> Screen[None]:
+        return MainScreen()
+
+    def on_mount(self) -> None:
+        self.run_worker(self.feed.run, thread=True, name="feed", exit_on_error=False)
+        self.theme_changed_signal.subscribe(self, lambda _: self._tell(BoardScreen.show_all))
+
+    def on_unmount(self) -> None:
+        self.feed.stop()
+
+    # --- what the user asked for
+
+    def select(self, job_id: int) -> None:
+        """Show this job from now on."""
+        if job_id != self.board.selected:
+            self.board.select(job_id)
+            self.feed.watch(job_id)
+            self._tell(BoardScreen.show_all)
+
+    def act(self, does: Callable[[Manager], object], said: str = "") -> None:
+        """Ask the job manager for something in a thread; `said` is shown when it is done, a refusal as it comes."""
+        self._ask(lambda manager: (does(manager), Done(said))[1])
+
+    def queue_job(self, makes: Callable[[Manager], Job]) -> None:
+        """Have the job manager make a job, and put the cursor on it."""
+
+        def work(manager: Manager) -> Done:
+            job = makes(manager)
+            return Done(f"Queued as job {job.id}, {job.name}", job.id)
+
+        self._ask(work)
+
+    def _ask(self, does: Callable[[Manager], Done]) -> None:
+        def work() -> None:
+            try:
+                done = does(self.manager)
+            except PidecError as error:
+                self.post_message(Refused(error.message, error.hint))
+            except Exception as error:  # noqa: BLE001 - a broken job log must not close the dashboard
+                self.post_message(Refused(f"{type(error).__name__}: {error}", "Nothing was changed."))
+            else:
+                self.post_message(done)
+                self.feed.wake()
+
+        self.run_worker(work, thread=True, name="act", exit_on_error=False)
+
+    def action_help(self) -> None:
+        from .screens.help import HelpScreen
+
+        self.push_screen(HelpScreen(self.screen))
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """The palette: what the keys do here, the jobs by name, and the colours."""
+        for _, binding, enabled, _ in screen.active_bindings.values():
+            if enabled and binding.id and not binding.id.startswith("list.") and binding.action != "command_palette":
+                yield SystemCommand(binding.description.capitalize(), f"key {self.get_key_display(binding)}",
+                                    _runner_of(self, screen, binding.action))
+        for job in self.board.jobs or ():
+            yield SystemCommand(f"Go to job {job.id}, {job.name}", str(job.state), _goer(self, job.id))
+        other = theme.LIGHT.name if self.current_theme.dark else theme.DARK.name
+        yield SystemCommand("Light colours" if self.current_theme.dark else "Dark colours",
+                            "PIDEC_THEME=light or dark decides it at the start", lambda: setattr(self, "theme", other))
+        yield SystemCommand("All themes", "choose among Textual's", self.action_change_theme)
+
+    def go_to(self, job_id: int) -> None:
+        """Back to the main screen, with the cursor on this job."""
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
+        if isinstance(self.screen, MainScreen):
+            self.screen.go_to(job_id)
+
+    def _go_to_new(self) -> None:
+        """Put the cursor on a job that was just made, as soon as the queue shows it."""
+        if self._new_job is not None and any(job.id == self._new_job for job in self.board.jobs or ()):
+            if isinstance(self.screen, MainScreen):
+                self.screen.go_to(self._new_job)
+            self._new_job = None
+
+    # --- what the feed tells
+
+    def _tell(self, part: Callable[[BoardScreen], None]) -> None:
+        """Have the topmost board screen redraw a part; the others catch up when they return."""
+        for screen in reversed(self.screen_stack):
+            if isinstance(screen, BoardScreen):
+                if screen.is_mounted:
+                    part(screen)
+                return
+
+    def on_queue_changed(self, message: QueueChanged) -> None:
+        self.board.jobs, self.board.activity = message.jobs, message.activity
+        self._tell(BoardScreen.show_queue)
+        self._go_to_new()
+
+    def on_trace_changed(self, message: TraceChanged) -> None:
+        if message.trace.job_id == self.board.selected:
+            self.board.trace, self.board.events = message.trace, message.events
+            self._tell(BoardScreen.show_trace)
+
+    def on_log_changed(self, message: LogChanged) -> None:
+        if message.job_id == self.board.selected:
+            self.board.log = message.lines
+            self._tell(BoardScreen.show_log)
+
+    def on_checkpoints_changed(self, message: CheckpointsChanged) -> None:
+        if message.job_id == self.board.selected:
+            self.board.checkpoints = message.rows
+            self._tell(BoardScreen.show_checkpoints)
+
+    def on_machine_sampled(self, message: MachineSampled) -> None:
+        board = self.board
+        board.machine = message.machine
+        loads = [gpu.utilization for gpu in message.machine.gpus if gpu.utilization is not None]
+        if loads:
+            board.gpu_load.append(max(loads))
+        else:
+            board.gpu_load.clear()
+        if message.machine.host:
+            board.cpu_load.append(message.machine.host.cpu_percent)
+        self._tell(BoardScreen.show_machine)
+
+    def on_runner_seen(self, message: RunnerSeen) -> None:
+        self.board.runner_pid, self.board.runner_known = message.pid, True
+        self._tell(BoardScreen.show_top)
+
+    def on_trouble(self, message: Trouble) -> None:
+        self.board.troubles[message.part] = message.text
+        if not message.text:
+            self.notify(f"{message.part}: works again", timeout=4)
+        self._tell(BoardScreen.show_top)
+
+    def on_refused(self, message: Refused) -> None:
+        self.notify(message.hint, title=message.message, severity="error", timeout=10, markup=False)
+
+    def on_done(self, message: Done) -> None:
+        self._new_job = message.job_id or self._new_job
+        self._go_to_new()
+        if message.text:
+            self.notify(message.text, timeout=3, markup=False)
+
+
+def _runner_of(app: App[None], screen: Screen[object], action: str) -> Callable[[], None]:
+    def run() -> None:
+        app.call_later(app.run_action, action, screen.focused or screen)
+
+    return run
+
+
+def _goer(app: PidecApp, job_id: int) -> Callable[[], None]:
+    return lambda: app.go_to(job_id)
+
+
+def _short(path: Path) -> str:
+    """A path with ~ for the home folder."""
+    try:
+        return str(Path("~") / path.relative_to(Path.home()))
+    except ValueError:
+        return str(path)
+
+

@@ -1,0 +1,94 @@
+"""What the screens show: one plain object that handlers fill and screens read, on the UI thread only."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .charts.series import Curve
+from .manager.gpus import GpuSample
+from .manager.host import HostSample
+from .manager.jobs import Job, JobEvent
+
+
+@dataclass(frozen=True)
+class Activity:
+    """How fast an active job goes.
+
+    Attributes:
+        rate: steps per minute by the newest metrics; None: not known yet.
+        ends: expected end, unix seconds; None: not known.
+    """
+
+    rate: float | None = None
+    ends: float | None = None
+
+
+@dataclass(frozen=True)
+class TraceView:
+    """The metrics of one job, copied: nothing changes it any more.
+
+    Attributes:
+        curves: by metric name; `RATE` is there for jobs that log no throughput of their own.
+        last_time: unix seconds of the newest metrics.
+    """
+
+    job_id: int
+    curves: dict[str, Curve] = field(default_factory=dict)
+    last_time: float | None = None
+
+    def last(self, name: str) -> float | None:
+        """The newest value that is a number."""
+        curve = self.curves.get(name)
+        return next((y for y in reversed(curve.ys) if y == y), None) if curve else None
+
+
+@dataclass(frozen=True)
+class CheckpointRow:
+    """One checkpoint, as its sidecar tells it."""
+
+    path: Path
+    step: int
+    tags: tuple[str, ...]  # "best", "last"
+    successes: int | None
+    episodes: int | None
+    created: float
+    size: int
+
+
+@dataclass(frozen=True)
+class Machine:
+    """GPU and host at one moment. `why_no_gpu` is a sentence where `gpus` is empty; `host` None: not sampled."""
+
+    gpus: tuple[GpuSample, ...] = ()
+    why_no_gpu: str = ""
+    host: HostSample | None = None
+
+
+@dataclass
+class Board:
+    """Everything on the screen. Fields of the selected job are empty until the feed has read them."""
+
+    jobs: list[Job] | None = None  # None: not read yet
+    activity: dict[int, Activity] = field(default_factory=dict)
+    selected: int | None = None
+    trace: TraceView | None = None
+    events: tuple[JobEvent, ...] = ()
+    log: tuple[str, ...] | None = None  # the tail; None: no log yet
+    checkpoints: tuple[CheckpointRow, ...] = ()
+    machine: Machine = field(default_factory=Machine)
+    gpu_load: deque[float] = field(default_factory=lambda: deque(maxlen=15))  # of the last half minute
+    cpu_load: deque[float] = field(default_factory=lambda: deque(maxlen=15))
+    runner_pid: int | None = None
+    runner_known: bool = False
+    troubles: dict[str, str] = field(default_factory=dict)  # what does not work right now, by part
+
+    def job(self) -> Job | None:
+        """The selected job."""
+        return next((job for job in self.jobs or () if job.id == self.selected), None)
+
+    def select(self, job_id: int | None) -> None:
+        """Another job: what is shown of the old one goes."""
+        self.selected = job_id
+        self.trace, self.events, self.log, self.checkpoints = None, (), None, ()

@@ -1,0 +1,205 @@
+"""The thread that reads for the screens: job log, selected job, machine. It tells the app by messages, and goes on
+whatever happens: what cannot be read is said once, tried again, and said to be well when it is."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from textual.message import Message
+
+from pidec_train.protocol.errors import PidecError
+from pidec_train.protocol.rundir import BEST, LAST, list_checkpoints, read_checkpoint_info
+
+from .board import Activity, CheckpointRow, Machine
+from .manager.gpus import GpuMonitor
+from .manager.host import sample_host
+from .manager.jobs import Job, JobEvent, JobState
+from .manager.manager import Manager
+from .messages import CheckpointsChanged, LogChanged, MachineSampled, QueueChanged, RunnerSeen, TraceChanged, Trouble
+from .trace import Trace
+
+POLL = 0.5  # seconds between two looks at the job log
+MACHINE_EVERY = 2.0
+RUNNER_EVERY = 10.0  # a runner that cannot start is not asked for more often than this
+TAIL_BYTES = 64 * 1024
+KEEP_TRACES = 8  # jobs whose metrics stay in memory, so that going back to one is instant
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+
+
+def plain_lines(data: bytes) -> list[str]:
+    """Lines of a log as they end up on a terminal: no colours, of a progress bar only what was drawn last."""
+    text = _ESCAPES.sub("", data.decode("utf-8", "replace")).replace("\r\n", "\n").expandtabs(8)
+    lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
+    if lines and not lines[-1]:
+        lines.pop()
+    return ["".join(ch if ch.isprintable() else " " for ch in line) for line in lines]
+
+
+class Feed:
+    """Reads in its own thread; `post` is the only way out.
+
+    Args:
+        start_runner: ask for a runner when there is work and none is up.
+    """
+
+    def __init__(self, manager: Manager, monitor: GpuMonitor, post: Callable[[Message], object], *,
+                 start_runner: bool = True) -> None:
+        self.manager = manager
+        self.monitor = monitor
+        self.ticks = 0
+        self._post = post
+        self._start_runner = start_runner
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._selected: int | None = None
+        self._traces: dict[int, Trace] = {}
+        self._events: tuple[JobEvent, ...] = ()
+        self._jobs: list[Job] = []
+        self._seen: dict[str, object] = {}  # what each part looked like when it was last told
+        self._troubles: set[str] = set()
+        self._next_machine = 0.0
+        self._next_runner = 0.0
+        self._work_waits = True  # the first look asks for a runner whatever the queue holds
+
+    # --- called from the UI thread
+
+    def watch(self, job_id: int | None) -> None:
+        """Read this job's metrics, log and checkpoints from now on."""
+        self._selected = job_id
+        self._wake.set()
+
+    def wake(self) -> None:
+        """Look at once: something was just changed."""
+        self._next_runner = self._next_machine = 0.0
+        self._wake.set()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._wake.set()
+
+    # --- the thread
+
+    def run(self) -> None:
+        while not self._stop.is_set():
+            self._wake.clear()
+            self.tick()
+            self._wake.wait(POLL)
+
+    def tick(self) -> None:
+        """Look at everything once."""
+        selected = self._selected
+        with self._part("job log"):
+            self._read_log(selected)
+        if selected is not None:
+            with self._part("log file"):
+                self._read_tail(selected)
+            with self._part("checkpoints"):
+                self._read_checkpoints(selected)
+        now = time.monotonic()
+        if now >= self._next_machine:
+            self._next_machine = now + MACHINE_EVERY
+            with self._part("machine"):
+                self._read_machine()
+            with self._part("runner"):
+                self._look_after_runner(now)
+        self.ticks += 1
+
+    @contextmanager
+    def _part(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - a dashboard that stays open beats any single reading
+            self._seen.pop(name, None)  # so that it is read again, changed or not
+            if name not in self._troubles:
+                self._troubles.add(name)
+                text = error.line() if isinstance(error, PidecError) else f"{type(error).__name__}: {error}"
+                self._post(Trouble(name, " ".join(text.split())))
+        else:
+            if name in self._troubles:
+                self._troubles.discard(name)
+                self._seen.clear()
+                self._traces.clear()  # a job log that was rebuilt numbers its rows anew
+                self._post(Trouble(name, ""))
+
+    def _changed(self, part: str, now: object) -> bool:
+        if self._seen.get(part) == now:
+            return False
+        self._seen[part] = now
+        return True
+
+    def _read_log(self, selected: int | None) -> None:
+        version = self.manager.version()
+        news = self._changed("job log", version)
+        if news:
+            self._jobs = self.manager.jobs()
+            self._work_waits = any(not j.state.finished and j.state is not JobState.held for j in self._jobs)
+            activity = {job.id: self._activity(job) for job in self._jobs if job.state.active}
+            self._post(QueueChanged(self._jobs, activity))
+        moved = self._changed("selected", selected)
+        if selected is not None and (moved or news) and any(job.id == selected for job in self._jobs):
+            self._read_trace(selected)
+
+    def _trace(self, job_id: int) -> tuple[Trace, bool]:
+        trace = self._traces.pop(job_id, None) or Trace(job_id)
+        self._traces[job_id] = trace  # newest last
+        while len(self._traces) > KEEP_TRACES:
+            del self._traces[next(iter(self._traces))]
+        return trace, trace.take(self.manager.metrics(job_id, after_row=trace.last_row))
+
+    def _activity(self, job: Job) -> Activity:
+        return self._trace(job.id)[0].activity(job)
+
+    def _read_trace(self, job_id: int) -> None:
+        trace, _ = self._trace(job_id)
+        events = tuple(self.manager.events(job_id))
+        if self._changed("trace", (job_id, trace.last_row, len(events))):
+            self._post(TraceChanged(trace.view(), events))
+
+    def _read_tail(self, job_id: int) -> None:
+        path = self.manager.log_path(job_id)
+        if path is None or not path.exists():
+            if self._changed("log file", (job_id, None)):
+                self._post(LogChanged(job_id, None))
+            return
+        stat = path.stat()
+        if self._changed("log file", (job_id, path, stat.st_size, stat.st_mtime_ns)):
+            with path.open("rb") as file:
+                file.seek(max(stat.st_size - TAIL_BYTES, 0))
+                lines = plain_lines(file.read(TAIL_BYTES))
+            self._post(LogChanged(job_id, tuple(lines[1:] if stat.st_size > TAIL_BYTES else lines)))
+
+    def _read_checkpoints(self, job_id: int) -> None:
+        folder = self.manager.checkpoint_dir(job_id)
+        stamp = folder.stat().st_mtime_ns if folder.is_dir() else None
+        if self._changed("checkpoints", (job_id, stamp)):
+            self._post(CheckpointsChanged(job_id, checkpoint_rows(folder)))
+
+    def _read_machine(self) -> None:
+        gpus = tuple(self.monitor.sample())
+        self._post(MachineSampled(Machine(gpus, self.monitor.why_none, sample_host(self.manager.workspace.root))))
+
+    def _look_after_runner(self, now: float) -> None:
+        pid = self.manager.runner_pid()
+        if pid is None and self._start_runner and self._work_waits and now >= self._next_runner:
+            self._next_runner = now + RUNNER_EVERY
+            pid = self.manager.ensure_runner()
+        if self._changed("runner", ("pid", pid)):
+            self._seen.pop("job log", None)  # what a queued job waits for depends on it
+            self._post(RunnerSeen(pid))
+
+
+def checkpoint_rows(folder: Path) -> tuple[CheckpointRow, ...]:
+    """The checkpoints in `folder` by their sidecars, newest first."""
+    links = {name: (folder / name).resolve().name for name in (BEST, LAST) if (folder / name).is_symlink()}
+    rows = []
+    for path in reversed(list_checkpoints(folder)):
+        info = read_checkpoint_info(path)
+        if info is not None:
+            tags = tuple(name.removesuffix(".pt") for name, target in links.items() if target == path.name)
+            rows.append(CheckpointRow(path, info.step, tags, info.successes, info.episodes, info.created, info.size))
+    return tuple(rows)

@@ -1,0 +1,157 @@
+"""A form from a config model: its fields, their values as text and back, and the files that a path may name. Pure."""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pidec_train
+from pidec_train.protocol.config import BUNDLED, CONFIG_MODELS, field_errors
+from pidec_train.protocol.rundir import BEST, Workspace, list_checkpoints
+
+from .manager.jobs import Job
+
+YES, NO = "yes", "no"
+_SUFFIX = {"k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
+_SHORT_NUMBER = re.compile(r"([+-]?[\d_,]*\.?\d+)\s*([kKmMgG])")
+
+
+@dataclass(frozen=True)
+class FormField:
+    """One line of a form.
+
+    Attributes:
+        first: one of those that people change first.
+        path: "demo", "checkpoint" or "output" for a path, None for other fields.
+        choices: the texts it can have; empty where it is typed.
+        optional: empty means None.
+        shape: what is typed: "number", "list" (of numbers) or "text".
+        default: as text; None where a value must be given.
+    """
+
+    name: str
+    description: str
+    first: bool
+    path: str | None
+    choices: tuple[str, ...]
+    optional: bool
+    shape: Literal["number", "list", "text"]
+    default: str | None
+
+
+def form_fields(kind: str) -> list[FormField]:
+    """The fields of a kind's config model, those that people change first ahead of the rest."""
+    fields = []
+    for name, info in CONFIG_MODELS[kind].model_fields.items():
+        extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+        inner, optional = _without_none(info.annotation)
+        path = extra.get("path")
+        fields.append(FormField(
+            name, info.description or "", bool(extra.get("first")), str(path) if path else None,
+            _choices(inner), optional, _shape(inner), None if info.is_required() else to_text(info.default),
+        ))
+    return sorted(fields, key=lambda field: not field.first)
+
+
+def _without_none(annotation: Any) -> tuple[Any, bool]:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        rest = [part for part in typing.get_args(annotation) if part is not type(None)]
+        return rest[0], len(rest) < len(typing.get_args(annotation))
+    return annotation, False
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    if annotation is bool:
+        return (NO, YES)
+    return tuple(typing.get_args(annotation)) if typing.get_origin(annotation) is Literal else ()
+
+
+def _shape(annotation: Any) -> Literal["number", "list", "text"]:
+    if annotation in (int, float):
+        return "number"
+    return "list" if typing.get_origin(annotation) in (tuple, list) else "text"
+
+
+def to_text(value: Any) -> str:
+    """A config value as one types it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return YES if value else NO
+    if isinstance(value, (list, tuple)):
+        return " ".join(to_text(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def from_text(field: FormField, text: str) -> Any:
+    """What was typed, as the config model takes it; 300k and 1,000,000 are numbers. The model judges the rest."""
+    text = text.strip()
+    if not text and field.optional:
+        return None
+    if field.choices == (NO, YES):
+        return text == YES
+    if field.shape == "number":
+        return _number(text)
+    if field.shape == "list":
+        return [_number(part) for part in re.split(r"[\s,;x×()\[\]]+", text) if part]
+    return text
+
+
+def _number(text: str) -> str | int | float:
+    short = _SHORT_NUMBER.fullmatch(text)
+    if short:
+        value = float(short[1].replace("_", "").replace(",", "")) * _SUFFIX[short[2].lower()]
+        return int(value) if value == int(value) else value
+    plain = re.sub(r"(?<=\d)[_,](?=\d)", "", text)
+    return plain
+
+
+def values_of(fields: Iterable[FormField], texts: Mapping[str, str]) -> dict[str, Any]:
+    """The config's values; a field that must be given and is empty is left out, so that the model says so."""
+    return {
+        field.name: from_text(field, texts[field.name])
+        for field in fields
+        if texts[field.name].strip() or field.default is not None or field.optional
+    }
+
+
+def errors_of(kind: str, fields: Iterable[FormField], texts: Mapping[str, str]) -> dict[str, str]:
+    """What is wrong, by field name; "" for a check that spans fields."""
+    errors = field_errors(kind, values_of(fields, texts))
+    return {name: "needs a value" if text == "field required" else text for name, text in errors.items()}
+
+
+def found_paths(path: str | None, ws: Workspace, jobs: Iterable[Job] = ()) -> list[str]:
+    """What a path field may name: demos of the workspace and the bundled ones, checkpoints on disk and those of jobs.
+
+    Args:
+        path: the field's `path`.
+        jobs: the queue; `@41/best` names the best checkpoint that job 41 will have.
+    """
+    if path == "demo":
+        assets = Path(pidec_train.__file__).parent / "assets"
+        found = [*_below(ws.root, "demos/*.h5"), *_below(ws.root, "*.h5")]
+        return found + [BUNDLED + file.name for file in sorted(assets.glob("*.h5"))]
+    if path == "checkpoint":
+        waiting = [f"@{job.id}/best" for job in jobs if job.kind == "diffusion" and not job.state.finished]
+        return waiting + _checkpoints(ws)
+    return []
+
+
+def _below(root: Path, pattern: str) -> list[str]:
+    return [str(file.relative_to(root)) for file in sorted(root.glob(pattern))]
+
+
+def _checkpoints(ws: Workspace) -> list[str]:
+    """Newest run first; of each its best, then its steps, newest first."""
+    found: list[Path] = []
+    folders = [folder for folder in ws.checkpoints.glob("*") if folder.is_dir()]
+    for folder in sorted(folders, reverse=True):
+        found += [folder / BEST] if (folder / BEST).exists() else []
+        found += reversed(list_checkpoints(folder))
+    return [str(file.relative_to(ws.root)) for file in found]

@@ -1,0 +1,93 @@
+"""What the worker threads tell the app. A newer message replaces an older one of its kind that is still waiting."""
+
+from __future__ import annotations
+
+from textual.message import Message
+
+from .board import Activity, CheckpointRow, Machine, TraceView
+from .manager.jobs import Job, JobEvent
+
+
+class FeedMessage(Message, bubble=False):
+    """Base: where the app is slower than the feed, only the newest of each kind is handled."""
+
+    def can_replace(self, message: Message) -> bool:
+        return type(message) is type(self)
+
+
+class QueueChanged(FeedMessage):
+    def __init__(self, jobs: list[Job], activity: dict[int, Activity]) -> None:
+        super().__init__()
+        self.jobs = jobs
+        self.activity = activity
+
+
+class TraceChanged(FeedMessage):
+    """New metrics or events of the selected job."""
+
+    def __init__(self, trace: TraceView, events: tuple[JobEvent, ...]) -> None:
+        super().__init__()
+        self.trace = trace
+        self.events = events
+
+
+class LogChanged(FeedMessage):
+    """The tail of the selected job's log; None: it has none yet."""
+
+    def __init__(self, job_id: int, lines: tuple[str, ...] | None) -> None:
+        super().__init__()
+        self.job_id = job_id
+        self.lines = lines
+
+
+class CheckpointsChanged(FeedMessage):
+    def __init__(self, job_id: int, rows: tuple[CheckpointRow, ...]) -> None:
+        super().__init__()
+        self.job_id = job_id
+        self.rows = rows
+
+
+class MachineSampled(FeedMessage):
+    def __init__(self, machine: Machine) -> None:
+        super().__init__()
+        self.machine = machine
+
+
+class RunnerSeen(FeedMessage):
+    """Whether a runner is up; None: none is."""
+
+    def __init__(self, pid: int | None) -> None:
+        super().__init__()
+        self.pid = pid
+
+
+class Trouble(Message, bubble=False):
+    """A part of the feed does not work right now, or ("" as text) works again."""
+
+    def __init__(self, part: str, text: str) -> None:
+        super().__init__()
+        self.part = part
+        self.text = text
+
+
+class Refused(Message, bubble=False):
+    """The job manager said no to something the user asked for."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__()
+        self.message = message
+        self.hint = hint
+
+
+class Done(Message, bubble=False):
+    """The job manager did what the user asked for.
+
+    Args:
+        text: what to say; "" if it shows by itself.
+        job_id: a job that was made, to put the cursor on.
+    """
+
+    def __init__(self, text: str, job_id: int | None = None) -> None:
+        super().__init__()
+        self.text = text
+        self.job_id = job_id

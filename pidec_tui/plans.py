@@ -1,0 +1,81 @@
+"""Which charts a job gets, from the names of the metrics that it logs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pidec_train.protocol.metric_names import (
+    ENV_STEPS_PER_MIN,
+    EVAL_SUCCESS_AT_END,
+    EVAL_SUCCESS_RATE,
+    ITERS_PER_MIN,
+    TRAIN_LOSS,
+    info,
+)
+
+from .charts.series import Axes
+from .trace import RATE
+
+_RATES = (ITERS_PER_MIN, ENV_STEPS_PER_MIN, RATE)
+_LOSSES = (TRAIN_LOSS, "train/qf_loss", "train/actor_loss")
+_SUCCESSES = (EVAL_SUCCESS_RATE, "train/success_rate")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One chart: its title, the metrics in it with their short names, how to draw them, and what stands in its place
+    while there is nothing."""
+
+    title: str
+    metrics: tuple[tuple[str, str], ...]
+    axes: Axes
+    markers: bool = False
+    note: str = "no numbers yet"
+
+
+def plans(names: Iterable[str], step_name: str, *, turn: int = 0) -> list[Plan]:
+    """Three charts: how fast, how well it fits, how often it succeeds; a job's own metrics where it has none of these.
+
+    Args:
+        names: metrics that the job has logged.
+        step_name: what it counts ("iteration", "demo", "episode"); "" if unknown.
+        turn: the middle chart goes through all the other metrics, one further each time.
+    """
+    have = set(names)
+    unit = step_name or "step"
+    rate = next((name for name in _RATES if name in have), None)
+    success = next((name for name in _SUCCESSES if name in have), None)
+    first = Plan(_rate_title(rate, unit), ((rate or RATE, ""),), Axes(unit, from_zero=True),
+                 note="starts with the first metrics")
+
+    losses = [name for name in _LOSSES if name in have]
+    rest = sorted(have - {*_RATES, *_SUCCESSES, EVAL_SUCCESS_AT_END, *losses})
+    middle = losses + rest
+    own_curves = not losses and not success and bool(rest)  # a job that speaks only of metrics of its own
+    second = _single(middle[turn % len(middle)], unit) if middle else _single(TRAIN_LOSS, unit)
+    if own_curves and len(rest) > 1:
+        third = _single(rest[(turn + 1) % len(rest)], unit)
+    else:
+        third = _success(success or EVAL_SUCCESS_RATE, have, unit)
+    return [first, second, third]
+
+
+def _rate_title(rate: str | None, unit: str) -> str:
+    return "env steps/min" if rate == ENV_STEPS_PER_MIN else f"{unit}s/min"
+
+
+def _single(name: str, unit: str) -> Plan:
+    about = info(name)
+    group, _, short = name.rpartition("/")
+    title = "loss" if name == TRAIN_LOSS else short.replace("_", " ") if group in {"train", ""} else name
+    return Plan(f"{title} ({about.unit})" if about.unit else title, ((name, ""),), Axes(unit, log_y=about.log_scale))
+
+
+def _success(name: str, have: set[str], unit: str) -> Plan:
+    metrics = [(name, "once" if EVAL_SUCCESS_AT_END in have else "")]
+    if EVAL_SUCCESS_AT_END in have:
+        metrics.append((EVAL_SUCCESS_AT_END, "at end"))
+    title = "eval success" if name == EVAL_SUCCESS_RATE else "training success"
+    return Plan(title, tuple(metrics), Axes(unit, percent=True), markers=name == EVAL_SUCCESS_RATE,
+                note="no evaluation yet")

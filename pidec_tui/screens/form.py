@@ -1,0 +1,207 @@
+"""A job as a form: drawn from the config model, validated as one types, with the command that results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.widgets import Input, Static
+
+from pidec_train.protocol.config import parse_config, shell_line
+from pidec_train.protocol.errors import PidecError
+
+from ..forms import FormField, errors_of, form_fields, found_paths, from_text, to_text, values_of
+from ..manager.jobs import Job
+from ..manager.manager import Manager
+from ..manager.presets import Preset
+from ..widgets.fields import FieldRow
+from ..words import plural
+from .base import PidecScreen
+
+# What belongs to the job and not to its config; shown as fields like any other.
+JOB_FIELDS = (
+    FormField("name", "how the queue calls it; empty: preset or task", True, None, (), True, "text", ""),
+    FormField("lane", "which queue it stands in; usual: as its kind needs", False, None, ("usual", "gpu", "cpu"),
+              False, "text", "usual"),
+    FormField("after", "ids of jobs that must succeed before", False, None, (), True, "text", ""),
+)
+
+
+class FormScreen(PidecScreen):
+    """Queues a new job by `ctrl+s`, or changes the given one.
+
+    Args:
+        kind: of job.
+        config: values that differ from the model's defaults.
+        preset: where they come from; its name stays with the job.
+        job: the queued or held job to change instead of making one.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+s", "queue", "queue", id="form.queue", priority=True),
+        Binding("escape", "app.pop_screen", "back", id="form.back"),
+        Binding("down", "app.focus_next", "next field", show=False, id="form.next"),
+        Binding("up", "app.focus_previous", "previous field", show=False, id="form.previous"),
+        Binding("ctrl+n", "next_path", "next path found", id="form.path"),
+        Binding("ctrl+o", "unfold", "all settings", id="form.unfold"),
+    ]
+
+    def __init__(self, kind: str, config: Mapping[str, Any], *, title: str, preset: Preset | None = None,
+                 job: Job | None = None) -> None:
+        super().__init__()
+        self._kind, self._title, self._preset, self._job = kind, title, preset, job
+        self._fields = form_fields(kind)
+        self._texts = {f.name: to_text(config[f.name]) if f.name in config else f.default or "" for f in self._fields}
+        self._job_rows = JOB_FIELDS if job is None else ()
+        self._unfolded = False
+
+    def body(self) -> ComposeResult:
+        yield Static(f"[b]{self._title}[/b]", classes="title")
+        with VerticalScroll(id="fields", can_focus=False):
+            yield from (self._row(field) for field in self._fields if field.first)
+            yield from (self._row(field, self._first_name(field)) for field in self._job_rows if field.first)
+            rest = [field for field in self._fields if not field.first]
+            yield Input(placeholder=f"{plural(len(rest), 'more setting')}: type to find one", compact=True, id="filter")
+            yield from (self._row(field) for field in rest)
+            yield from (self._row(field) for field in self._job_rows if not field.first)
+        yield Static(id="form-help", markup=False)
+        yield Static(id="command-line", markup=False)
+
+    def _row(self, field: FormField, text: str | None = None) -> FieldRow:
+        paths = found_paths(field.path, self.door.manager.workspace, self.door.board.jobs or ())
+        return FieldRow(field, self._texts.get(field.name, field.default or "") if text is None else text, paths)
+
+    def _first_name(self, field: FormField) -> str:
+        return self._preset.name if self._preset else ""
+
+    def on_mount(self) -> None:
+        self.query_one("#command-line").border_title = "command"
+        self._rows()[0].edit()
+        self._check()
+
+    def _rows(self) -> list[FieldRow]:
+        return list(self.query(FieldRow))
+
+    def _config_texts(self) -> dict[str, str]:
+        mine = {field.name for field in self._job_rows}
+        return {row.field.name: row.text for row in self._rows() if row.field.name not in mine}
+
+    # --- what it says
+
+    def on_field_row_edited(self) -> None:
+        self._check()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        self._check()
+
+    def on_descendant_focus(self) -> None:
+        self._say_help()
+
+    def _check(self) -> None:
+        """Errors, hints, folding and the command, all from what is typed now."""
+        texts = self._config_texts()
+        errors = errors_of(self._kind, self._fields, texts)
+        after_error = _after_error(self._job_text("after"))
+        if after_error:
+            errors["after"] = after_error
+        hints: Mapping[str, str] = {}
+        line = ""
+        if not errors:
+            try:
+                config = parse_config(self._kind, values_of(self._fields, texts))
+                hints, line = config.hints(), shell_line(self._kind, config)
+            except PidecError as error:
+                errors[""] = error.line()
+        for row in self._rows():
+            name = row.field.name
+            row.note(errors.get(name, ""), hints.get(name, ""))
+            row.display = self._is_open(row, name in errors or name in hints)
+        command = self.query_one("#command-line", Static)
+        command.set_class(not line, "-wrong")
+        command.update(line or f"✗ {errors.get('') or plural(len(errors), 'setting') + ' to put right'}")
+
+    def _is_open(self, row: FieldRow, speaks: bool) -> bool:
+        """Fields that people change first, and what was changed, is wrong or is looked for."""
+        wanted = self.query_one("#filter", Input).value.strip().lower().replace("-", "_").replace(" ", "_")
+        if row.field.first or speaks or (self._unfolded and not wanted):
+            return True
+        if wanted:
+            return wanted in row.field.name or wanted in row.field.description.lower().replace(" ", "_")
+        return row.text != (row.field.default or "")
+
+    def _say_help(self) -> None:
+        row = next((row for row in self._rows() if row.has_keyboard()), None)
+        text = ""
+        if row is not None:
+            text = f"{row.field.name}: {row.field.description}"
+            if row.field.choices:
+                text += f" ({', '.join(row.field.choices)}; space for the next)"
+            elif row.suggestions:
+                text += f". Found: {', '.join(row.suggestions[:6])}" + (" …" if len(row.suggestions) > 6 else "")
+            elif row.field.path:
+                text += ". None found in this workspace." if row.field.path != "output" else ""
+        self.query_one("#form-help", Static).update(text)
+
+    # --- what it does
+
+    def _job_text(self, name: str) -> str:
+        return next((row.text.strip() for row in self._rows() if row.field.name == name and self._job_rows), "")
+
+    def _changed(self) -> dict[str, Any]:
+        """The values that were typed, as the config takes them."""
+        mine = {field.name for field in self._job_rows}
+        return {
+            row.field.name: from_text(row.field, row.text)
+            for row in self._rows() if row.field.name not in mine and row.text != row.initial
+        }
+
+    def action_queue(self) -> None:
+        wrong = [row for row in self._rows() if row.has_class("-wrong")]
+        if wrong or self.query_one("#command-line").has_class("-wrong"):
+            if wrong:
+                wrong[0].edit()
+            self.notify("Something is not right yet: see the lines with ✗.", severity="error", timeout=5)
+            return
+        changed = self._changed()
+        job, preset = self._job, self._preset
+        if job is not None:
+            self.door.act(lambda manager: manager.edit(job.id, changed), f"Job {job.id} changed")
+        else:
+            name = self._job_text("name") or None
+            lane = None if self._job_text("lane") == "usual" else self._job_text("lane")
+            after = _ids(self._job_text("after"))
+            start = {} if preset else {
+                f.name: from_text(f, self._texts[f.name]) for f in self._fields
+                if self._texts[f.name] != (f.default or "")
+            }
+
+            def make(manager: Manager) -> Job:
+                if preset is not None:
+                    return manager.add_preset(preset.name, changed, name=name, lane=lane, after=after)
+                return manager.add(self._kind, {**start, **changed}, name=name, lane=lane, after=after)
+
+            self.door.queue_job(make)
+        self.app.pop_screen()
+
+    def action_next_path(self) -> None:
+        """Fill in the next of the paths that were found."""
+        row = next((row for row in self._rows() if row.has_keyboard() and row.suggestions), None)
+        if row is not None:
+            place = row.suggestions.index(row.text) + 1 if row.text in row.suggestions else 0
+            row.fill(row.suggestions[place % len(row.suggestions)])
+
+    def action_unfold(self) -> None:
+        self._unfolded = not self._unfolded
+        self._check()
+
+
+def _ids(text: str) -> Sequence[int]:
+    return [int(word) for word in text.replace(",", " ").split()]
+
+
+def _after_error(text: str) -> str:
+    wrong = [word for word in text.replace(",", " ").split() if not word.isdigit()]
+    return f'"{wrong[0]}" is not the id of a job' if wrong else ""

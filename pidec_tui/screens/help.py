@@ -1,0 +1,60 @@
+"""All keys that do something here, with the ids by which a keymap could change them."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.table import Table
+from rich.text import Text
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.screen import ModalScreen, Screen
+from textual.widgets import Static
+
+GROUPS = {"queue": "Queue", "job": "The selected job", "view": "View", "list": "In lists", "log": "Log",
+          "form": "Form", "new": "New job", "app": "Everywhere"}
+
+
+class HelpScreen(ModalScreen[None]):
+    """Made from the bindings themselves, so that it cannot be wrong."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,question_mark,enter", "dismiss", "close", id="help.close"),
+        Binding("j,down", "scroll(1)", "down", show=False, id="help.down"),
+        Binding("k,up", "scroll(-1)", "up", show=False, id="help.up"),
+    ]
+
+    def __init__(self, under: Screen[object]) -> None:
+        super().__init__()
+        self._table = help_table(self.app, under)
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll(classes="box", can_focus=False):
+            yield Static(self._table)
+
+    def action_scroll(self, by: int) -> None:
+        self.query_one(VerticalScroll).scroll_relative(y=by, animate=False)
+
+
+def help_table(app: App[object], screen: Screen[object]) -> Table:
+    """Key, meaning and id of every active binding that has an id of ours, by group."""
+    colours = app.theme_variables
+    groups: dict[str, dict[str, tuple[list[str], str]]] = {}
+    for _, binding, enabled, _ in screen.active_bindings.values():
+        group = (binding.id or "").partition(".")[0]
+        if enabled and group in GROUPS:
+            keys, _ = groups.setdefault(group, {}).setdefault(binding.id or "", ([], binding.description))
+            shown = binding.key_display or app.get_key_display(binding)
+            if shown not in keys:
+                keys.append(shown)
+    table = Table.grid(padding=(0, 3, 0, 0))
+    for group, title in GROUPS.items():
+        if group not in groups:
+            continue
+        table.add_row(Text(title, f"bold {colours['primary']}"))
+        for name, (keys, meaning) in groups[group].items():
+            table.add_row(Text("  " + " ".join(keys), "bold"), meaning, Text(name, colours["muted"]))
+        table.add_row("")
+    table.add_row(Text("  esc", "bold"), "close this", "")
+    return table

@@ -1,0 +1,78 @@
+"""The keys that do something to the selected job; the same on every screen that shows one."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+
+from ..manager.jobs import Job
+from ..words import duration
+from .base import BoardScreen
+
+
+class JobKeys(BoardScreen):
+    """Mixed into screens that have a selected job."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("c", "cancel", "cancel", id="job.cancel"),
+        Binding("r", "retry", "retry", id="job.retry"),
+        Binding("h", "hold", "hold", id="job.hold"),
+        Binding("l", "log", "log", id="job.log"),
+        Binding("e", "edit", "edit", id="job.edit"),
+    ]
+
+    def job(self) -> Job | None:
+        job = self.door.board.job()
+        if job is None:
+            self.notify("No job is selected: n makes one.", timeout=4)
+        return job
+
+    def action_cancel(self) -> None:
+        job = self.job()
+        if job is None:
+            return
+        if job.state.finished:
+            self.notify(f"Job {job.id} is over already ({job.state}).", timeout=4)
+            return
+        from .question import Question
+
+        begun = job.attempts[-1].started if job.attempts and job.state.active else job.created
+        age = duration(self.door.clock() - begun)
+        since = f"running for {age}" if job.state.active else f"waiting for {age}"
+        kept = " What it saved stays; r goes on from there." if job.state.active else ""
+        self.app.push_screen(
+            Question(f"Cancel job {job.id}, {job.name}, {since}?{kept}", "cancel it", "keep it"),
+            lambda yes: self.door.act(lambda m: m.cancel(job.id), f"Job {job.id} cancelled") if yes else None,
+        )
+
+    def action_retry(self) -> None:
+        if job := self.job():
+            self.door.act(lambda m: m.retry(job.id), f"Job {job.id} queued again")
+
+    def action_hold(self) -> None:
+        """Hold a queued job, release a held one."""
+        job = self.job()
+        if job is None:
+            return
+        if job.state.value == "held":
+            self.door.act(lambda m: m.release(job.id), f"Job {job.id} released")
+        else:
+            self.door.act(lambda m: m.hold(job.id), f"Job {job.id} held")
+
+    def action_log(self) -> None:
+        if job := self.job():
+            from .log import LogScreen
+
+            self.app.push_screen(LogScreen(job))
+
+    def action_edit(self) -> None:
+        job = self.job()
+        if job is None:
+            return
+        if job.state.value not in {"queued", "held"}:
+            self.notify(f"Job {job.id} is {job.state}: only a queued or held job can be edited.", timeout=5)
+            return
+        from .form import FormScreen
+
+        self.app.push_screen(FormScreen(job.kind, job.config, title=f"Edit job {job.id}, {job.name}", job=job))

@@ -1,0 +1,225 @@
+"""The main screen: queue, charts, machine, job, checkpoints, log. Three panes, two, or one with tabs."""
+
+from __future__ import annotations
+
+import time
+from typing import ClassVar
+
+from rich.text import Text
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.widgets import Static
+
+from ..manager.jobs import JobState
+from ..widgets.checkpoints import CheckpointTable
+from ..widgets.jobcard import card_lines
+from ..widgets.machine import machine_lines
+from ..widgets.panel import Lines, Panel
+from ..widgets.queue import QueueTable
+from ..widgets.stack import ChartStack
+from ..widgets.tail import LogTail
+from ..words import plural
+from .base import inner_width
+from .job_keys import JobKeys
+
+TABS = ("queue", "charts", "log", "machine")  # of a terminal with room for one pane only
+WELCOME = """\
+[b]No jobs yet.[/b]
+
+Press [b $primary]n[/], then [b $primary]enter[/]: that queues [b]quickstart[/b], a small
+policy that learns from bundled demonstrations on
+the CPU. Its curves move within seconds, and it is
+done in minutes.
+
+You can close this window at any time, or lose the
+connection: jobs go on, and are here when you return.
+
+[b $primary]?[/] shows all keys."""
+
+
+class MainScreen(JobKeys):
+    """The queue, and everything about the job that its cursor is on."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("n", "new", "new job", id="queue.new"),
+        Binding("enter", "open", "open", id="job.open"),
+        Binding("shift+up", "move(-1)", "move up", show=False, id="job.up"),
+        Binding("shift+down", "move(1)", "move down", show=False, id="job.down"),
+        Binding("tab", "next_pane", "next pane", show=False, id="view.next"),
+        Binding("shift+tab", "next_pane(-1)", "previous pane", show=False, id="view.previous"),
+        Binding("space", "next_metric", "other metric", show=False, id="view.metric"),
+        Binding("escape", "to_queue", "back to the queue", show=False, id="view.queue"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tab = TABS[0]
+        self.add_class(f"-tab-{self.tab}")
+
+    def body(self) -> ComposeResult:
+        yield Static(id="top")
+        yield Static(id="tabs")
+        with Container(id="panes"):
+            yield Static(WELCOME, id="welcome", classes="panel")
+            yield QueueTable(id="queue")
+            yield ChartStack(id="stack")
+            yield Panel("machine", self._machine_lines, id="machine")
+            yield Panel("job", self._card_lines, id="card")
+            yield CheckpointTable(id="checkpoints")
+        yield LogTail(id="log")
+
+    def on_mount(self) -> None:
+        self.query_one(QueueTable).focus()
+
+    def on_resize(self, event: events.Resize) -> None:
+        super().on_resize(event)
+        self.call_after_refresh(self.show_all)  # the columns depend on the new widths
+
+    # --- what is on the board
+
+    def _machine_lines(self, width: int, height: int) -> Lines:
+        return machine_lines(self.door.board.machine, self.app.theme_variables, width, height)
+
+    def _card_lines(self, width: int, height: int) -> Lines:
+        return card_lines(self.door.board, self.door.clock(), self.app.theme_variables, width, height)
+
+    def show_top(self) -> None:
+        self.query_one("#top", Static).update(self._top(self.size.width - 2))
+        line = Text()
+        for tab in TABS:
+            line.append(f" {tab} ", "reverse bold" if tab == self.tab else self.app.theme_variables["muted"])
+            line.append(" ")
+        self.query_one("#tabs", Static).update(line)
+
+    def _top(self, width: int) -> Text:
+        """Left: where this is and what goes on; right: the time. What does not work takes the middle's place."""
+        board, colours = self.door.board, self.app.theme_variables
+        states = [job.state for job in board.jobs or ()]
+        counts = [
+            plural(sum(s.active for s in states), "running").removesuffix("s"),
+            f"{states.count(JobState.queued)} queued",
+            f"{states.count(JobState.failed)} failed" if JobState.failed in states else "",
+        ]
+        middle = Text(" · ".join(c for c in counts if c) if board.jobs else "", colours["muted"])
+        trouble = next((f"{part}: {text}" for part, text in board.troubles.items() if text), "")
+        if trouble:
+            middle = Text(f"! {trouble}", colours["warning"])
+        elif board.runner_known and board.runner_pid is None and any(not s.finished for s in states):
+            middle.append("  ! no runner: nothing starts", colours["warning"])
+        right = time.strftime("%H:%M", time.localtime(self.door.clock()))
+        line = Text("pidec  ", f"bold {colours['primary']}", no_wrap=True)
+        room = width - len(line) - len(middle) - len(right) - 4
+        where = self.door.place
+        if room >= 12:
+            line.append(f"{where if len(where) <= room else '…' + where[1 - room:]}  ")
+        middle.truncate(max(width - len(line) - len(right) - 1, 0), overflow="ellipsis")
+        line.append_text(middle)
+        return line.append(" " * max(width - len(line) - len(right), 1)).append(right, colours["muted"])
+
+    def show_queue(self) -> None:
+        board = self.door.board
+        if board.jobs is None:
+            return
+        self.set_class(not board.jobs, "-empty")
+        queue = self.query_one(QueueTable)
+        if inner_width(queue):
+            queue.show(board, self.door.clock(), inner_width(queue))
+        self.show_top()
+        self._show_job()
+
+    def _show_job(self) -> None:
+        self.query_one(ChartStack).show(self.door.board, self.door.clock())
+        self.query_one("#card", Panel).refresh()
+
+    def show_trace(self) -> None:
+        self._show_job()
+
+    def show_log(self) -> None:
+        board = self.door.board
+        self.query_one("#log", LogTail).show(board.log if board.log is not None else ())
+        if self.query_one(ChartStack).has_class("-log"):
+            self._show_job()
+        self.set_class(self.query_one(ChartStack).has_class("-log"), "-log-large")
+
+    def show_checkpoints(self) -> None:
+        table = self.query_one(CheckpointTable)
+        if inner_width(table):
+            table.show(self.door.board.checkpoints, self.door.clock(), inner_width(table))
+
+    def show_machine(self) -> None:
+        self.query_one("#machine", Panel).refresh()
+        self.show_top()
+        self._show_job()
+
+    def go_to(self, job_id: int) -> None:
+        """Put the cursor on this job."""
+        self.query_one(QueueTable).go_to(str(job_id))
+
+    # --- keys
+
+    def on_queue_table_chosen(self, event: QueueTable.Chosen) -> None:
+        self.door.select(event.job_id)
+
+    def on_data_table_row_selected(self, event: QueueTable.RowSelected) -> None:
+        event.stop()
+        self.action_open()
+
+    def action_new(self) -> None:
+        from .new_job import NewJobScreen
+
+        self.app.push_screen(NewJobScreen())
+
+    def action_open(self) -> None:
+        """The job's own screen; on a checkpoint, a form that evaluates it."""
+        table = self.query_one(CheckpointTable)
+        row = table.chosen() if table.has_focus else None
+        if row is not None:
+            from .form import FormScreen
+
+            self.app.push_screen(FormScreen("evaluate", {"ckpt": str(row.path)}, title="Evaluate a checkpoint"))
+        elif self.job() is not None:
+            from .detail import DetailScreen
+
+            self.app.push_screen(DetailScreen())
+
+    def action_move(self, by: int) -> None:
+        """One place up or down among the jobs that wait."""
+        job = self.job()
+        if job is None:
+            return
+        waiting = [other for other in self.door.board.jobs or () if other.state.waiting]
+        places = [other.id for other in waiting]
+        if job.id not in places:
+            self.notify(f"Job {job.id} is {job.state}: only queued and held jobs can be moved.", timeout=4)
+            return
+        to = places.index(job.id) + 1 + by
+        if 1 <= to <= len(places):
+            self.door.act(lambda m: m.move(job.id, to))
+
+    def action_next_pane(self, by: int = 1) -> None:
+        if self.has_class("-narrow"):
+            self._go_to_tab(TABS[(TABS.index(self.tab) + by) % len(TABS)])
+            return
+        table, queue = self.query_one(CheckpointTable), self.query_one(QueueTable)
+        (queue if table.has_focus else table).focus()
+
+    def action_to_queue(self) -> None:
+        self._go_to_tab(TABS[0])
+        self.query_one(QueueTable).focus()
+
+    def _go_to_tab(self, tab: str) -> None:
+        self.remove_class(f"-tab-{self.tab}")
+        self.tab = tab
+        self.add_class(f"-tab-{tab}")
+        self.show_top()
+        if self.has_class("-narrow") and tab == "machine":
+            self.query_one(CheckpointTable).focus()
+        elif tab == "queue":
+            self.query_one(QueueTable).focus()
+        self.call_after_refresh(self.show_all)
+
+    def action_next_metric(self) -> None:
+        self.query_one(ChartStack).turn += 1
+        self._show_job()

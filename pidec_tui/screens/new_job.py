@@ -1,0 +1,156 @@
+"""What to queue: a preset as it is, or a form that starts from one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from pidec_train.protocol.config import CONFIG_MODELS, parse_config, shell_line
+from pidec_train.protocol.errors import PidecError
+
+from ..manager.presets import Preset, list_presets
+from ..widgets.jobcard import shown
+from .base import PidecScreen
+
+QUICKSTART = "quickstart"
+BLANK = {
+    "diffusion": ("Train a diffusion policy", "From demonstrations of your own, upstream's settings to start from."),
+    "evaluate": ("Evaluate a checkpoint", "Success rate in the simulator, with its 95 % interval."),
+    "demos": ("Make demonstrations", "ManiSkill's motion planner, for the tasks that it has one for."),
+    "command": ("Run a shell command", "Anything. Metrics that it appends to $PIDEC_RUN_DIR/metrics.jsonl get curves."),
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One line of the list: a preset, or (None) an empty form of a kind."""
+
+    name: str
+    title: str
+    notes: str
+    kind: str
+    config: dict[str, Any]
+    preset: Preset | None
+
+
+def choices(presets: Sequence[Preset], *, first_start: bool) -> list[Choice]:
+    """The workspace's own presets, then the shipped ones with quickstart ahead, then an empty form for each kind.
+
+    Args:
+        first_start: nothing was ever queued here: quickstart comes before all others.
+    """
+    def rank(preset: Preset) -> tuple[bool, bool]:
+        return (preset.builtin and not (first_start and preset.name == QUICKSTART), preset.name != QUICKSTART)
+
+    found = [Choice(p.name, p.title or p.name, " ".join(p.notes.split()), p.kind, p.config, p)
+             for p in sorted(presets, key=rank)]
+    for kind in CONFIG_MODELS:
+        title, notes = BLANK.get(kind, (kind, ""))
+        found.append(Choice(f"{kind} …", title, notes, kind, {}, None))
+    return found
+
+
+class NewJobScreen(PidecScreen):
+    """`enter` queues the preset under the cursor, `e` opens it as a form."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "queue", "queue it as it is", id="new.queue"),
+        Binding("e", "form", "change it first", id="new.form"),
+        Binding("escape", "app.pop_screen", "back", id="new.back"),
+        Binding("j", "down", "down", show=False, id="list.down"),
+        Binding("k", "up", "up", show=False, id="list.up"),
+        Binding("g", "first", "first", show=False, id="list.first"),
+        Binding("G", "last", "last", show=False, id="list.last"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._choices: list[Choice] = []
+
+    def body(self) -> ComposeResult:
+        yield Static("[b]New job[/b]", classes="title")
+        with Horizontal(id="new-job"):
+            yield OptionList(id="presets", classes="panel")
+            yield Static(id="preset-notes", classes="panel")
+
+    def on_mount(self) -> None:
+        door = self.door
+        self._choices = choices(list_presets(door.manager.workspace), first_start=not door.board.jobs)
+        presets = self.query_one(OptionList)
+        presets.border_title = "presets"
+        muted = self.app.theme_variables["muted"]
+        for choice in self._choices:
+            presets.add_option(Option(Text(choice.name, "" if choice.preset else muted)))
+        presets.highlighted = 0
+        presets.focus()
+
+    def _chosen(self) -> Choice | None:
+        place = self.query_one(OptionList).highlighted
+        return self._choices[place] if place is not None and place < len(self._choices) else None
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        choice = self._chosen()
+        notes = self.query_one("#preset-notes", Static)
+        if choice is not None:
+            notes.border_title = choice.name
+            notes.update(self._notes(choice))
+
+    def _notes(self, choice: Choice) -> Text:
+        muted = self.app.theme_variables["muted"]
+        text = Text(choice.title, "bold").append("\n\n")
+        text.append(choice.notes or "No notes.", "not bold").append("\n\n")
+        for name, value in choice.config.items():
+            text.append(f"{name:<20} ", f"not bold {muted}").append(f"{shown(value)}\n", "not bold")
+        if choice.preset is None:
+            return text.append("enter or e opens the form.", f"not bold {muted}")
+        try:
+            line = shell_line(choice.kind, parse_config(choice.kind, choice.config))
+        except PidecError as error:
+            return text.append(f"\n{error.line()}", f"not bold {self.app.theme_variables['error']}")
+        if choice.preset.lane:
+            text.append(f"{'lane':<20} ", f"not bold {muted}").append(f"{choice.preset.lane}\n", "not bold")
+        return text.append(f"\n{line}", f"not bold {muted}")
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        self.action_queue()
+
+    def action_queue(self) -> None:
+        choice = self._chosen()
+        if choice is None:
+            return
+        if choice.preset is None:
+            self.action_form()
+            return
+        preset = choice.preset
+        self.door.queue_job(lambda manager: manager.add_preset(preset.name))
+        self.app.pop_screen()
+
+    def action_form(self) -> None:
+        choice = self._chosen()
+        if choice is None:
+            return
+        from .form import FormScreen
+
+        title = f"New job from {choice.name}" if choice.preset else choice.title
+        self.app.switch_screen(FormScreen(choice.kind, choice.config, title=title, preset=choice.preset))
+
+    def action_down(self) -> None:
+        self.query_one(OptionList).action_cursor_down()
+
+    def action_up(self) -> None:
+        self.query_one(OptionList).action_cursor_up()
+
+    def action_first(self) -> None:
+        self.query_one(OptionList).action_first()
+
+    def action_last(self) -> None:
+        self.query_one(OptionList).action_last()

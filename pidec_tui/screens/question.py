@@ -1,0 +1,32 @@
+"""A question before something that cannot be undone."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+
+class Question(ModalScreen[bool]):
+    """Asks; `y` says yes, everything else that closes it says no."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "answer(True)", "yes", id="question.yes"),
+        Binding("n,escape,q,enter", "answer(False)", "no", id="question.no"),
+    ]
+
+    def __init__(self, text: str, yes: str, no: str) -> None:
+        super().__init__()
+        self._text, self._yes, self._no = text, yes, no
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="box"):
+            yield Static(self._text, markup=False)
+            yield Static(f"\n[b $primary]y[/] {self._yes}     [b $primary]n[/] {self._no}", classes="answers")
+
+    def action_answer(self, answer: bool) -> None:
+        self.dismiss(answer)

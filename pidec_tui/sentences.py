@@ -1,0 +1,74 @@
+"""What a job is doing, as a sentence and as cells of a table. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .board import Activity
+from .charts.ticks import number
+from .manager.jobs import Job, JobState
+from .words import duration, moment
+
+
+def sentence(job: Job, activity: Activity | None, now: float, ahead: int = 0) -> str:
+    """State, since when, and why: one sentence.
+
+    Args:
+        ahead: how many jobs stand before this one in the queue.
+    """
+    state = job.state
+    if state is JobState.queued or state is JobState.interrupted:
+        if job.waiting_for:
+            return f"Waits for {_plain(job.waiting_for)}."
+        before = f" Jobs before it: {ahead}." if ahead else ""
+        return f"Queued: starts as soon as the {job.lane} lane is free.{before}"
+    if state is JobState.held:
+        return f"Held: {_plain(job.reason)}." if job.reason else "Held: h releases it."
+    if state.active:
+        begun = job.attempts[-1].started if job.attempts else job.started
+        words = [f"{state.value.capitalize()} for {duration(now - begun)}" if begun else state.value.capitalize()]
+        if len(job.attempts) > 1:
+            words.append(f"attempt {job.attempts[-1].number}")
+        if activity and activity.ends:
+            words.append(f"ends about {moment(activity.ends, now)}")
+        return ", ".join(words) + "."
+    ended = f" {moment(job.ended, now)}" if job.ended else ""
+    took = f" after {duration(job.ended - job.started)}" if job.ended and job.started else ""
+    why = f": {_plain(job.reason)}" if job.reason else ""
+    return f"{state.value.capitalize()}{ended}{took}{why}."
+
+
+def _plain(text: str) -> str:
+    return text.strip().rstrip(".")
+
+
+def jobs_ahead(job: Job, jobs: Sequence[Job]) -> int:
+    """Queued jobs of the same lane that go first."""
+    return sum(
+        1 for other in jobs
+        if other.state is JobState.queued and other.lane == job.lane and other.position < job.position
+    )
+
+
+def share_done(job: Job) -> float | None:
+    """0 to 1; None where the job never told its length."""
+    if job.state is JobState.succeeded and job.total_steps:
+        return 1.0
+    if job.step is None or not job.total_steps:
+        return None
+    return min(job.step / job.total_steps, 1.0)
+
+
+def progress(job: Job) -> str:
+    """62%, or the step where the end is not known."""
+    share = share_done(job)
+    if share is None:
+        return number(job.step) if job.step else ""
+    return f"{share * 100:.0f}%" if share in (0, 1) else f"{min(max(share * 100, 1), 99):.0f}%"
+
+
+def ends(job: Job, activity: Activity | None, now: float) -> str:
+    """When it will end (~14:32) or did end (14:32)."""
+    if job.state.active:
+        return f"~{moment(activity.ends, now)}" if activity and activity.ends else ""
+    return moment(job.ended, now) if job.state.finished and job.ended else ""

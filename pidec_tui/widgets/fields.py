@@ -1,0 +1,102 @@
+"""The lines of a form: a name, a value that is typed or chosen, what it means, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.suggester import SuggestFromList
+from textual.widget import Widget
+from textual.widgets import Input, Static
+
+from ..forms import FormField
+
+
+class Chooser(Widget, can_focus=True):
+    """One of a few texts: left, right and space go through them."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("right,space", "turn(1)", "next", show=False),
+        Binding("left", "turn(-1)", "previous", show=False),
+    ]
+
+    class Changed(Message):
+        """Another text is chosen."""
+
+    def __init__(self, options: Sequence[str], value: str) -> None:
+        super().__init__()
+        self._options = list(options)
+        self.value = value if value in self._options else self._options[0]
+
+    def render(self) -> Text:
+        muted = self.app.theme_variables["muted"]
+        return Text("‹ ", muted).append(self.value, self.app.theme_variables["foreground"]).append(" ›", muted)
+
+    def action_turn(self, by: int) -> None:
+        place = (self._options.index(self.value) + by) % len(self._options)
+        self.value = self._options[place]
+        self.refresh()
+        self.post_message(self.Changed())
+
+
+class FieldRow(Vertical):
+    """One field. `Edited` is posted at every change."""
+
+    class Edited(Message):
+        """The value is another now."""
+
+    def __init__(self, field: FormField, text: str, suggestions: Sequence[str] = ()) -> None:
+        super().__init__(classes="field")
+        self.field = field
+        self.suggestions = list(suggestions)
+        self.initial = text
+        self._editor: Input | Chooser
+        if field.choices:
+            self._editor = Chooser(field.choices, text)
+        else:
+            suggester = SuggestFromList(self.suggestions) if self.suggestions else None
+            self._editor = Input(text, compact=True, suggester=suggester, select_on_focus=False,
+                                 placeholder="none" if field.optional else "")
+
+    def compose(self) -> ComposeResult:
+        with Horizontal():
+            yield Static(self.field.name, classes="field-name")
+            yield self._editor
+            yield Static(self.field.description, classes="field-about", markup=False)
+        yield Static(classes="field-note", markup=False)
+
+    @property
+    def text(self) -> str:
+        return self._editor.value
+
+    def fill(self, text: str) -> None:
+        """Put another text in, as if typed."""
+        if isinstance(self._editor, Input):
+            self._editor.value = text
+            self._editor.cursor_position = len(text)
+
+    def edit(self) -> None:
+        """Put the keyboard here."""
+        self._editor.focus()
+
+    def has_keyboard(self) -> bool:
+        return self._editor.has_focus
+
+    def note(self, error: str, hint: str) -> None:
+        """Show what is wrong, else what it costs, else nothing."""
+        self.set_class(bool(error), "-wrong")
+        self.set_class(bool(hint) and not error, "-costly")
+        self.query_one(".field-note", Static).update(f"✗ {error}" if error else f"! {hint}" if hint else "")
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        event.stop()
+        self.post_message(self.Edited())
+
+    def on_chooser_changed(self, event: Chooser.Changed) -> None:
+        event.stop()
+        self.post_message(self.Edited())

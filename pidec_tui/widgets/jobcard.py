@@ -1,0 +1,73 @@
+"""What the selected job is: state, config, attempts, warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.text import Text
+
+from pidec_train.protocol.config import CONFIG_MODELS
+
+from ..board import Board
+from ..manager.jobs import Job
+from ..sentences import jobs_ahead, sentence
+from ..words import GLYPHS, STATE_COLOURS, moment
+from .panel import Lines
+
+
+def folded(text: str, width: int, style: str = "") -> Lines:
+    """`text` in lines of at most `width` cells, broken between words where that can be."""
+    from rich.console import Console
+
+    lines = Text(text, style).wrap(Console(width=max(width, 1)), max(width, 1))
+    return list(lines)
+
+
+def first_values(job: Job) -> list[tuple[str, str]]:
+    """The config values that people change first, and those that the job changed, as shown."""
+    model = CONFIG_MODELS.get(job.kind)
+    fields = model.model_fields if model else {}
+    found = []
+    for name, value in job.config.items():
+        field = fields.get(name)
+        extra = field.json_schema_extra if field and isinstance(field.json_schema_extra, dict) else {}
+        if field is None or extra.get("first") or value != field.default:
+            found.append((bool(extra.get("first")), name, shown(value)))
+    found.sort(key=lambda item: not item[0])
+    return [(name, text) for _, name, text in found]
+
+
+def shown(value: object) -> str:
+    """A config value as one types it."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return " ".join(str(item) for item in value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def card_lines(board: Board, now: float, colours: Mapping[str, str], width: int, height: int) -> Lines:
+    """Name and state, then warnings, then config, as many as fit."""
+    job = board.job()
+    if job is None:
+        return []
+    lines: Lines = [
+        Text(no_wrap=True).append(f"{job.id} {job.name}"[:max(width - len(job.kind) - len(job.lane) - 6, 8)], "bold")
+        .append(f"  {job.kind} · {job.lane}", colours["muted"])
+    ]
+    state = job.state.value
+    said = sentence(job, board.activity.get(job.id), now, jobs_ahead(job, board.jobs or ()))
+    lines += folded(f"{GLYPHS[state]} {said}", width, colours[STATE_COLOURS[state]])
+    for event in [event for event in board.events if event.event == "warning"][-2:]:
+        text = f"! {moment(event.time, now)} {event.detail.get('message', '')}"
+        lines += folded(text, width, colours["warning"])[:2]
+    values = first_values(job)
+    label = min(max((len(name) for name, _ in values), default=0), 20) + 2
+    for name, text in values:
+        line = Text(no_wrap=True).append(f"{name[:label - 2]:<{label}}", colours["muted"])
+        if len(text) > width - label:
+            text = "…" + text[-(width - label - 1):] if "/" in text else text[:width - label - 1] + "…"
+        lines.append(line.append(text))
+    return lines[:height]

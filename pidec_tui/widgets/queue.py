@@ -1,0 +1,87 @@
+"""The queue: one row for each job, columns as the width allows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.text import Text
+from textual.message import Message
+
+from ..board import Activity, Board
+from ..charts.ticks import number
+from ..manager.jobs import Job
+from ..sentences import ends, progress, share_done
+from ..words import GLYPHS, STATE_COLOURS, bar
+from .tables import KeyTable
+
+_WIDTHS = {"id": 5, "state": 13, "bar": 7, "done": 6, "rate": 7, "ends": 10}
+_HEADS = {"id": "  # ", "state": "state", "name": "name", "bar": "progress", "done": "", "rate": "/min", "ends": "ETA"}
+_LEAST_NAME = 13
+
+
+def columns_for(width: int) -> dict[str, int]:
+    """Column -> cells. Id, state, name and share done always; then ETA, rate and the bar, while the name keeps room."""
+    chosen = ["id", "state", "name", "done"]
+    left = width - sum(_WIDTHS.get(column, 0) for column in chosen) - 1
+    for column, keep in (("ends", _LEAST_NAME), ("rate", _LEAST_NAME), ("bar", _LEAST_NAME + 3)):
+        if left - _WIDTHS[column] < keep:
+            break
+        left -= _WIDTHS[column]
+        chosen.append(column)
+    order = ["id", "state", "name", "bar", "done", "rate", "ends"]
+    return {c: _WIDTHS.get(c, max(left, _LEAST_NAME)) for c in order if c in chosen}
+
+
+def cells(job: Job, activity: Activity | None, now: float, columns: Mapping[str, int],
+          colours: Mapping[str, str]) -> list[Text]:
+    """One row of the table."""
+    quiet = colours["muted"] if job.state.finished else ""
+    share = share_done(job)
+    full, rest = bar(share, _WIDTHS["bar"] - 1) if share is not None else ("", "")
+    name = job.name if len(job.name) < columns["name"] else job.name[:columns["name"] - 2] + "…"
+    made = {
+        "id": Text(f"{job.id:>3} ", colours["muted"]),
+        "state": Text(f"{GLYPHS[job.state.value]} {job.state.value}", colours[STATE_COLOURS[job.state.value]]),
+        "name": Text(name, quiet),
+        "bar": Text(full, quiet or colours["primary"]).append(rest, colours["faint"]),
+        "done": Text(f"{progress(job):>4}", quiet),
+        "rate": Text(f"{number(activity.rate):>5}" if activity and activity.rate and job.state.active else ""),
+        "ends": Text(ends(job, activity, now), quiet),
+    }
+    return [made[column] for column in columns]
+
+
+class QueueTable(KeyTable):
+    """The jobs in the order of the queue. Posts `Chosen` when the cursor comes to another job."""
+
+    class Chosen(Message):
+        def __init__(self, job_id: int) -> None:
+            super().__init__()
+            self.job_id = job_id
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.border_title = "queue"
+        self.add_class("panel")
+        self._columns: dict[str, int] = {}
+
+    def show(self, board: Board, now: float, width: int) -> None:
+        """Bring the rows up to date; `width` decides the columns."""
+        wanted = columns_for(width)
+        under = self.row_under_cursor()
+        if wanted != self._columns:
+            self._columns = wanted
+            self.clear(columns=True)
+            for column, cells_wide in wanted.items():
+                self.add_column(_HEADS[column] if column != "done" or "bar" in wanted else "done",
+                                width=cells_wide, key=column)
+        colours = self.app.theme_variables
+        rows = {str(job.id): cells(job, board.activity.get(job.id), now, wanted, colours) for job in board.jobs or ()}
+        self.bring(rows, list(wanted))
+        if under is not None:
+            self.go_to(under)
+
+    def on_data_table_row_highlighted(self, event: KeyTable.RowHighlighted) -> None:
+        if event.row_key.value is not None:
+            event.stop()
+            self.post_message(self.Chosen(int(event.row_key.value)))

@@ -1,0 +1,66 @@
+"""The three charts of the selected job, with a sentence under the first."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.widgets import Static
+
+from ..advice import advice, facts_of
+from ..board import Board
+from ..charts.ticks import number
+from ..charts.view import ChartView
+from ..plans import Plan, plans
+from ..sentences import jobs_ahead, sentence
+from ..words import percent
+from .tail import LogTail
+
+CHARTS = 3
+
+
+class ChartStack(Vertical):
+    """Charts where the job logs metrics; its log, large, where it does not."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.turn = 0  # which of the other metrics the middle chart shows
+
+    def compose(self) -> ComposeResult:
+        for place in range(CHARTS):
+            yield ChartView(id=f"chart{place}", classes="panel chart")
+            if place == 0:
+                yield Static(id="advice")
+        yield LogTail(id="biglog")
+
+    def show(self, board: Board, now: float) -> None:
+        """Bring charts and sentence up to date."""
+        job = board.job()
+        curves = board.trace.curves if board.trace else {}
+        plain = job is not None and job.kind == "command" and not curves
+        self.set_class(plain, "-log")
+        self.query_one("#advice", Static).update(self._sentence(board, now))
+        if plain:
+            self.query_one("#biglog", LogTail).show(board.log or ())
+            return
+        for place, plan in enumerate(plans(curves, job.step_name if job else "", turn=self.turn)):
+            self._show_chart(place, plan, board)
+
+    def _show_chart(self, place: int, plan: Plan, board: Board) -> None:
+        curves = board.trace.curves if board.trace else {}
+        view = self.query_one(f"#chart{place}", ChartView)
+        lines = [curves[name].named(label, markers=plan.markers) for name, label in plan.metrics if name in curves]
+        view.show(lines, plan.axes, plan.note if board.selected is not None else "")
+        last = board.trace.last(plan.metrics[0][0]) if board.trace else None
+        value = "" if last is None else percent(last) if plan.axes.percent else number(last)
+        view.border_title = f"{plan.title}  [b $foreground]{value}[/]" if value else plan.title
+
+    def _sentence(self, board: Board, now: float) -> Text:
+        job = board.job()
+        if job is None:
+            return Text("")
+        text = ""
+        if job.state.value == "running" and board.trace:
+            text = advice(facts_of(board, board.trace))
+        text = text or sentence(job, board.activity.get(job.id), now, jobs_ahead(job, board.jobs or ()))
+        return Text(text, self.app.theme_variables["error"] if job.state.value == "failed" else "")
