@@ -13,11 +13,12 @@ from typing import Annotated, Any
 import tyro
 
 from .protocol.config import CONFIG_MODELS, DemosConfig, DiffusionConfig, EvaluateConfig, parse_config
-from .protocol.errors import PidecError
+from .protocol.errors import EXIT_STOPPED, PidecError
 from .protocol.rundir import Workspace, find_workspace, slug
 from .stopping import StopRequest
 
-Field = tuple[str, Any, Any]
+Field = tuple[str, Any, Any]  # name, type, default
+_CKPT = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CKPT", help="checkpoint (.pt)")]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,10 +31,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     os.umask(0o077)  # checkpoints and logs are the user's own
     try:
-        return arguments.execute()
+        code: int = arguments.execute()
     except PidecError as error:
         print(f"pidec-train: {error.line()}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:  # where no StopRequest has taken over the signal
+        print("pidec-train: stopped by SIGINT", file=sys.stderr)
+        return EXIT_STOPPED
+    return code
 
 
 def _diffusion() -> type[Any]:
@@ -99,7 +104,7 @@ def _inspect() -> type[Any]:
 
             return inspect_checkpoint.run(self.ckpt, as_json=self.json)
 
-    ckpt = ("ckpt", Annotated[tyro.conf.Positional[str], tyro.conf.arg(help="checkpoint (.pt)")], dataclasses.MISSING)
+    ckpt = ("ckpt", _CKPT, dataclasses.MISSING)
     as_json = _flag("json", bool, False, "print it as one JSON object")
     return _command(Inspect, None, [ckpt, as_json])
 
@@ -119,9 +124,9 @@ def _command(body: type[Any], kind: str | None, extra: list[Field]) -> type[Any]
 def _config_fields(kind: str) -> list[Field]:
     fields: list[Field] = []
     for name, field in CONFIG_MODELS[kind].model_fields.items():
-        type_: Any = Annotated[field.annotation, tyro.conf.arg(help=field.description)]  # type: ignore[name-defined]
+        type_: Any = Annotated[field.annotation, tyro.conf.arg(help=field.description)]
         if name == "ckpt":
-            type_ = tyro.conf.Positional[type_]
+            type_ = _CKPT
         fields.append((name, type_, dataclasses.MISSING if field.is_required() else field.default))
     return fields
 

@@ -99,7 +99,7 @@ class Checkpoint:
             return state[NET + name].shape
 
         chosen = {name: int(self.settings.get(name, default)) for name, default in UPSTREAM_DEFAULTS.items()}
-        unet_dims = []
+        unet_dims: list[int] = []
         while NET + f"down_modules.{len(unet_dims)}.0.blocks.0.block.0.weight" in state:
             unet_dims.append(shape(f"down_modules.{len(unet_dims)}.0.blocks.0.block.0.weight")[0])
         embed = shape("diffusion_step_encoder.1.weight")[1]

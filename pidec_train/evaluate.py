@@ -26,7 +26,7 @@ from rich.table import Table
 from .checkpoint import open_checkpoint
 from .metrics import MetricWriter
 from .models.diffusion_policy import DiffusionPolicy
-from .placement import pick_device
+from .placement import pick_device, set_threads
 from .protocol import metric_names as names
 from .protocol.config import EvaluateConfig
 from .protocol.errors import PidecError
@@ -250,6 +250,7 @@ def run(config: EvaluateConfig, run_dir: Path | None, *, as_json: bool, table: b
         PidecError: see `open_checkpoint`, `make_vector_env`; Stopped.
     """
     device = pick_device(config.device)
+    set_threads()
     with MetricWriter(
         run_dir, kind="evaluate", step_name="episode", total_steps=config.num_eval_episodes,
         config=config.model_dump(mode="json"),

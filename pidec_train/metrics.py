@@ -235,8 +235,9 @@ class ConsoleView:
 
     def row(self, step: int, metrics: Mapping[str, float | None]) -> None:
         if self._progress:
-            note = "  ".join(_short(name, value) for name, value in metrics.items() if name in _ON_BAR)
-            self._progress.update(self._task, completed=step, **({"note": note} if note else {}))
+            self._progress.update(self._task, completed=step)
+            if note := "  ".join(_short(name, value) for name, value in metrics.items() if name in _ON_BAR):
+                self._progress.update(self._task, note=note)
             if names.EVAL_SUCCESS_RATE in metrics:
                 self.say(self._line(step, metrics))
             return
@@ -258,7 +259,7 @@ class ConsoleView:
 
     def _line(self, step: int, metrics: Mapping[str, float | None]) -> str:
         words = [f"{self._step_name} {step:,}/{self._total:,}"]
-        words += [_short(name, value) for name, value in metrics.items()]
+        words += [_short(name, value) for name, value in metrics.items() if not name.startswith("time/")]
         rate = metrics.get(names.ITERS_PER_MIN)
         if rate and step < self._total:
             words.append(f"ETA {_duration((self._total - step) / rate * 60)}")
@@ -269,9 +270,10 @@ _ON_BAR = {names.TRAIN_LOSS, names.TRAIN_LR}
 
 
 def _short(name: str, value: float | None) -> str:
-    unit = names.info(name).unit
-    text = "not finite" if value is None else f"{value:,.0f}" if unit == "1/min" else f"{value:.4g}"
-    return f"{name.rsplit('/', 1)[-1]} {text}"
+    short = name.rsplit("/", 1)[-1]
+    if value is None:
+        return f"{short} not finite"
+    return f"{value:,.0f}/min" if names.info(name).unit == "1/min" else f"{short} {value:.4g}"
 
 
 def _duration(seconds: float) -> str:

@@ -50,11 +50,11 @@ def run(config: DiffusionConfig, *, run_dir: Path, checkpoint_dir: Path, resume:
             writer.say(f"going on from {source} at iteration {learner.iteration:,}")
         else:
             set_threads()
+        stop.check("nothing to save beyond what there was")
         session = Session(config, learner, folder, writer, stop, source)
-        for advice in session.advice():
-            writer.event("warning", learner.iteration, message=advice)
-        stop.check()
         try:
+            for advice in session.advice():
+                writer.event("warning", learner.iteration, message=advice)
             session.train()
         except torch.OutOfMemoryError:
             smaller = max(1, config.batch_size // 2)
@@ -186,10 +186,10 @@ class Session:
         assert self.simulators
         config, at = self.config, self.learner.iteration
         with self.window.waiting():
-            env = self.simulators.get(self.stop)
-            self.writer.event("eval", at, phase="start", episodes=config.num_eval_episodes)
-            self.writer.say(f"iteration {at:,}: evaluating {config.num_eval_episodes} episodes")
             try:
+                env = self.simulators.get(self.stop)
+                self.writer.event("eval", at, phase="start", episodes=config.num_eval_episodes)
+                self.writer.say(f"iteration {at:,}: evaluating {config.num_eval_episodes} episodes")
                 result = run_episodes(
                     self.learner.ema_policy, env, num_episodes=config.num_eval_episodes,
                     base_seed=config.seed + BASE_SEED, stop=self.stop,

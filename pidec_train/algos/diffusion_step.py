@@ -67,7 +67,7 @@ class DiffusionStep:
         """Run `iteration` (the first is 1). Returns the detached loss, still on the device: no wait for it here."""
         loss = diffusion_loss(self.policy, obs_seq, actions, generator)
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         for group in self.optimizer.param_groups:
             group["lr"] = self.current_lr(iteration)
         self.optimizer.step()

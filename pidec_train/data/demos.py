@@ -98,9 +98,9 @@ def load_demos(path: str | Path, num_traj: int | None = None) -> Demos:
             demos than asked for, or numbers that are not finite.
     """
     file = resolve_demo_path(path)
-    env_id, control_mode = _read_json(file)
     if not h5py.is_hdf5(file):
-        raise PidecError(f"demo file {file} is not an HDF5 file (or only the beginning of one)", "Copy it again.")
+        raise PidecError(f"demo file {file} is not an HDF5 file", "Copy it again, or name the right one.")
+    env_id, control_mode = _read_json(file)
     try:
         with h5py.File(file, "r") as h5:
             names = sorted((n for n in h5 if _TRAJECTORY.fullmatch(n)), key=lambda n: int(n.split("_")[1]))

@@ -90,7 +90,8 @@ class DiffusionPolicy(nn.Module):
 
     def predict_noise(self, noisy: Tensor, steps: Tensor, obs_seq: Tensor) -> Tensor:
         """Noise in `noisy` (B, pred_horizon, act_dim) at `steps` (B,), given normalised `obs_seq`."""
-        return self.noise_pred_net(noisy, steps, obs_seq.flatten(start_dim=1))
+        noise: Tensor = self.noise_pred_net(noisy, steps, obs_seq.flatten(start_dim=1))
+        return noise
 
     @torch.no_grad()
     def sample_actions(

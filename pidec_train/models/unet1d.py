@@ -42,7 +42,8 @@ class ConvBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.block(x)
+        out: Tensor = self.block(x)
+        return out
 
 
 class FilmResidualBlock(nn.Module):
@@ -61,8 +62,9 @@ class FilmResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
         scale, bias = self.cond_encoder(cond).unsqueeze(-1).chunk(2, dim=1)  # (B, C_out, 1) each
-        out = scale * self.blocks[0](x) + bias
-        return self.blocks[1](out) + self.residual_conv(x)
+        out: Tensor = scale * self.blocks[0](x) + bias
+        out = self.blocks[1](out) + self.residual_conv(x)
+        return out
 
 
 class Downsample(nn.Module):
@@ -73,7 +75,8 @@ class Downsample(nn.Module):
         self.conv = nn.Conv1d(dim, dim, 3, 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
+        out: Tensor = self.conv(x)
+        return out
 
 
 class Upsample(nn.Module):
@@ -84,7 +87,8 @@ class Upsample(nn.Module):
         self.conv = nn.ConvTranspose1d(dim, dim, 4, 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
+        out: Tensor = self.conv(x)
+        return out
 
 
 class ConditionalUnet1D(nn.Module):
@@ -148,13 +152,16 @@ class ConditionalUnet1D(nn.Module):
         feature = torch.cat((self.diffusion_step_encoder(steps), cond), dim=-1)
         x = sample.transpose(1, 2)  # (B, C, T)
         shortcuts = []
-        for first, second, halve in self.down_modules:  # type: ignore[misc]
+        for level in self.down_modules:
+            first, second, halve = level.children()
             x = second(first(x, feature), feature)
             shortcuts.append(x)
             x = halve(x)
         for module in self.mid_modules:
             x = module(x, feature)
-        for first, second, double in self.up_modules:  # type: ignore[misc]
+        for level in self.up_modules:
+            first, second, double = level.children()
             x = torch.cat((x, shortcuts.pop()), dim=1)
             x = double(second(first(x, feature), feature))
-        return self.final_conv(x).transpose(1, 2)
+        noise: Tensor = self.final_conv(x).transpose(1, 2)
+        return noise

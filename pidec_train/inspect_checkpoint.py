@@ -1,0 +1,128 @@
+"""The `inspect` command: what a checkpoint is, in words."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from .checkpoint import Checkpoint, open_checkpoint
+from .checkpoint_folder import damage
+from .evaluate import wilson_interval
+from .models.diffusion_policy import DiffusionPolicy
+from .protocol.rundir import CheckpointInfo, read_checkpoint_info, sidecar
+
+
+def run(ckpt: str, *, as_json: bool) -> int:
+    """Describe `ckpt` on stdout. Returns the exit code: 0, or 1 if size or hash do not match its .json.
+
+    Raises:
+        PidecError: it is not a checkpoint.
+    """
+    facts = describe(open_checkpoint(ckpt))
+    if as_json:
+        print(json.dumps(facts))
+    else:
+        for name, value in in_words(facts):
+            print(f"{name:<14} {value}")
+    return 1 if facts["damage"] else 0
+
+
+def describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Everything that is known about a checkpoint, as JSON values.
+
+    Raises:
+        PidecError: its weights are not those of a policy.
+    """
+    info = read_checkpoint_info(checkpoint.path)
+    weights = [name for name in ("ema_agent", "agent") if name in checkpoint.payload]
+    policy = checkpoint.policy(weights[0])
+    return {
+        "path": str(checkpoint.path),
+        "kind": checkpoint.kind,
+        "origin": checkpoint.origin,
+        "env_id": checkpoint.env_id,
+        "control_mode": checkpoint.control_mode,
+        "step": checkpoint.step,
+        "total_steps": checkpoint.settings.get("total_iters"),
+        "created": info.created if info else None,
+        **_evaluation(info),
+        "obs_dim": policy.obs_dim,
+        "act_dim": policy.act_dim,
+        "obs_horizon": policy.obs_horizon,
+        "act_horizon": policy.act_horizon,
+        "pred_horizon": policy.pred_horizon,
+        "obs_norm": policy.obs_norm.kind,
+        "action_norm": policy.action_norm.kind,
+        "unet_dims": _unet_dims(policy),
+        "parameters": sum(p.numel() for p in policy.parameters()),
+        "weights": weights,
+        "resumable": "optimizer" in checkpoint.payload,
+        "parent_sha256": info.parent_sha256 if info else None,
+        "size": checkpoint.path.stat().st_size,
+        "sha256": info.sha256 if info else None,
+        "has_sidecar": info is not None,
+        "damage": damage(checkpoint.path) if info else "",
+        "notes": checkpoint.notes,
+    }
+
+
+def in_words(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """`describe`'s facts as (name, sentence) rows."""
+    made = {"pidec": "pidec", "policy_decorator": "Policy Decorator's own program"}
+    rows = [
+        ("file", f"{facts['path']} ({facts['size'] / 2**20:.1f} MiB)"),
+        ("is", f"a {facts['kind']} policy, trained by {made[facts['origin']]}"),
+        ("task", f"{facts['env_id'] or 'not told'}, control mode {facts['control_mode'] or 'not told'}"),
+        ("step", _step(facts)),
+        ("success", _success(facts)),
+        ("horizons", "sees {obs_horizon} observations, predicts {pred_horizon} actions, executes {act_horizon}"
+                     .format(**facts)),
+        ("sizes", f"observation {facts['obs_dim']}, action {facts['act_dim']}"),
+        ("normalised", f"observations {facts['obs_norm']}, actions {facts['action_norm']}"),
+        ("network", f"UNet {'/'.join(map(str, facts['unet_dims']))}, {facts['parameters'] / 1e6:.2f} M parameters"),
+        ("weights", ", ".join(facts["weights"]) + f"; can{'' if facts['resumable'] else 'not'} be resumed"),
+    ]
+    if facts["created"]:
+        rows.append(("saved", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(facts["created"]))))
+    if not facts["has_sidecar"]:
+        verdict = f"unknown: no {sidecar(Path(facts['path'])).name} beside it"
+    else:
+        verdict = f"NOT OK: {facts['damage']}" if facts["damage"] else f"ok, sha256 {facts['sha256'][:16]}…"
+    rows.append(("hash", verdict))
+    return rows + [("note", note) for note in facts["notes"]]
+
+
+def _evaluation(info: CheckpointInfo | None) -> dict[str, Any]:
+    if info is None or info.successes is None or not info.episodes:
+        return {"successes": None, "episodes": None, "success_rate": None, "wilson_95": None}
+    return {
+        "successes": info.successes,
+        "episodes": info.episodes,
+        "success_rate": info.successes / info.episodes,
+        "wilson_95": list(wilson_interval(info.successes, info.episodes)),
+    }
+
+
+def _success(facts: dict[str, Any]) -> str:
+    if facts["success_rate"] is None:
+        return "not evaluated"
+    low, high = facts["wilson_95"]
+    return (
+        f"{facts['success_rate']:.1%}, {facts['successes']} of {facts['episodes']} episodes "
+        f"(95 % interval {low:.1%} to {high:.1%})"
+    )
+
+
+def _step(facts: dict[str, Any]) -> str:
+    if facts["step"] is None:
+        return "not told"
+    total = facts["total_steps"]
+    return f"{facts['step']:,}" + (f" of {total:,} iterations" if total else "")
+
+
+def _unet_dims(policy: DiffusionPolicy) -> list[int]:
+    net = policy.noise_pred_net.state_dict()
+    levels = range(len(policy.noise_pred_net.down_modules))
+    return [net[f"down_modules.{level}.0.blocks.0.block.0.weight"].shape[0] for level in levels]
