@@ -9,7 +9,7 @@ import json
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ _JOB_COLUMNS = (
     "id, kind, name, state, lane, config, preset, after, position, waiting_for, reason, created, started, ended, "
     "step, total_steps, step_name"
 )
+_JOB_FIELDS = _JOB_COLUMNS.split(", ")
 _ATTEMPT_COLUMNS = "job, number, state, started, ended, pid, gpu, exit_code, signal, cause, resumed_step"
 # Active first, then what waits in its order, then what is over, newest first.
 _QUEUE_ORDER = (
@@ -72,12 +73,14 @@ class JobLog:
 
     Args:
         path: the database; created with mode 0600 if it is not there.
+        make: called where the file is missing, at the start or later on, to put it there (a rebuild); without it an
+            empty one is created.
 
     Raises:
         JobLogError: the file cannot be used, is damaged, or was written by a newer pidec.
     """
 
-    def __init__(self, path: Path, *, busy_ms: int = BUSY_MS) -> None:
+    def __init__(self, path: Path, *, make: Callable[[], None] | None = None, busy_ms: int = BUSY_MS) -> None:
         version = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
         if version < OLDEST_SQLITE:
             raise JobLogError(
@@ -87,6 +90,7 @@ class JobLog:
             )
         self.path = path
         self._busy_ms = busy_ms
+        self._make = make
         self._local = threading.local()
         self._all: weakref.WeakSet[apsw.Connection] = weakref.WeakSet()
         self._version_lock = threading.Lock()
@@ -111,6 +115,8 @@ class JobLog:
         return connection
 
     def _open(self) -> apsw.Connection:
+        if self._make is not None and not self.path.exists():
+            self._make()
         with _plain_errors(self.path):
             try:
                 os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
@@ -180,7 +186,7 @@ class JobLog:
                 self._version_inode = os.stat(self.path).st_ino
                 self._replaced += 1
             rows = self._version_connection.execute("PRAGMA data_version").fetchall()
-            return self._replaced, int(rows[0][0])
+            return self._replaced, int(str(rows[0][0]))
 
     # --- jobs ------------------------------------------------------------------------------------------------------
 
@@ -225,14 +231,15 @@ class JobLog:
         """Columns of a job that are not part of `Job` (cwd, environment, retry, fresh, cancel_asked, ...)."""
         return self.rows(f"SELECT {', '.join(names)} FROM jobs WHERE id = ?", (job_id,))[0]
 
-    def insert_job(self, lowest_id: int, **columns: Any) -> int:
-        """Add a row and give its id: never one that was given before, and at least `lowest_id`."""
+    def next_id(self) -> int:
+        """An id that was never given before."""
         last = self.rows("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'")
-        job_id = max(lowest_id, last[0][0] + 1 if last else 1)
+        return int(last[0][0]) + 1 if last else 1
+
+    def insert_job(self, job_id: int, **columns: Any) -> None:
         names = ["id", *columns]
         marks = ", ".join("?" * len(names))
         self.rows(f"INSERT INTO jobs ({', '.join(names)}) VALUES ({marks})", (job_id, *columns.values()))
-        return job_id
 
     def update_job(self, job_id: int, **columns: Any) -> None:
         """Change columns of a job other than its state (see `move`)."""
@@ -280,6 +287,13 @@ class JobLog:
 
     # --- for a rebuild ---------------------------------------------------------------------------------------------
 
+    def set_state(self, job_id: int, state: JobState) -> None:
+        """Set a state as it was found, without asking where the job comes from."""
+        self.update_job(job_id, state=state.value)
+
+    def update_all_jobs(self, **columns: Any) -> None:
+        self._update("jobs", "?", (1,), columns)
+
     def clear(self) -> None:
         """Forget every row. Ids stay used up."""
         for table in ("events", "latest", "metrics", "names", "attempts", "jobs"):
@@ -323,15 +337,15 @@ def _migrate(connection: apsw.Connection, path: Path) -> None:
 
 
 def _user_version(connection: apsw.Connection) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchall()[0][0])
+    return int(str(connection.execute("PRAGMA user_version").fetchall()[0][0]))
 
 
 def _job(row: tuple[Any, ...], attempts: list[Attempt]) -> Job:
-    values = list(row)
-    values[3] = JobState(values[3])
-    values[5] = json.loads(values[5])
-    values[7] = tuple(json.loads(values[7]))
-    return Job(*values, tuple(attempts))
+    values = dict(zip(_JOB_FIELDS, row, strict=True))
+    values["state"] = JobState(values["state"])
+    values["config"] = json.loads(values["config"])
+    values["after"] = tuple(json.loads(values["after"]))
+    return Job(**values, attempts=tuple(attempts))
 
 
 def _json(values: Iterable[Any]) -> str:

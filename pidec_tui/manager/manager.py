@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pidec_train.protocol.errors import PidecError
 from pidec_train.protocol.rundir import Workspace, find_workspace
 
 from . import control, repair
@@ -224,17 +223,20 @@ class Manager:
 
     def repair(self) -> repair.RepairReport:
         """Rebuild the job log from the run folders. A runner that is up is stopped meanwhile; jobs keep running."""
-        had_runner = self.stop_runner()
-        report = repair.rebuild(self.places, self._log)
-        if had_runner:
-            self.ensure_runner()
-        return report
+        return repair_workspace(self.places)
+
+
+def repair_workspace(places: Places) -> repair.RepairReport:
+    """`Manager.repair`, for a job log that is too damaged to be opened."""
+    places.make()
+    had_runner = control.stop_runner(places)
+    report = repair.repair(places)
+    if had_runner:
+        control.ensure_runner(places)
+    return report
 
 
 def _without_runner(job: Job) -> Job:
     if job.state is JobState.queued and not job.waiting_for:
         return replace(job, waiting_for=NO_RUNNER)
     return job
-
-
-__all__ = ["Manager", "PidecError"]

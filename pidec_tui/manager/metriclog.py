@@ -96,7 +96,8 @@ class MetricLog:
         sql = (
             "SELECT id, attempt, seq, step, time, event, detail FROM events WHERE job = ? AND id > ? ORDER BY id"
         )
-        return [JobEvent(*row[:6], json.loads(row[6])) for row in self._log.rows(sql, (job, after_row))]
+        rows = self._log.rows(sql, (job, after_row))
+        return [JobEvent(row[0], row[1], row[2], row[3], row[4], row[5], json.loads(row[6])) for row in rows]
 
 
 def without_superseded(points: list[MetricPoint]) -> list[MetricPoint]:

@@ -54,8 +54,9 @@ class Queue:
                 if other not in states:
                     self.job(other)  # raises, with the nearest id
             reason = dead_predecessor(states)
-            job_id = self._log.insert_job(
-                self._free_id(),
+            job_id = max(self._log.next_id(), self._free_id())
+            self._log.insert_job(
+                job_id,
                 kind=kind,
                 name=(name or "").strip() or preset or specs.default_name(kind, config),
                 state=(JobState.held if held or reason else JobState.queued).value,

@@ -47,6 +47,7 @@ CREATE TABLE attempts (
     fresh           INTEGER NOT NULL DEFAULT 1, -- goes on from nothing: earlier attempts' curves are void
     new_checkpoint  INTEGER NOT NULL DEFAULT 0, -- wrote a checkpoint (or, for demos, got further)
     offset          INTEGER NOT NULL DEFAULT 0, -- bytes of metrics.jsonl that were read
+    term_at         REAL,                       -- when a cancel sent its SIGTERM
     PRIMARY KEY (job, number)
 ) WITHOUT ROWID;
 

@@ -1,0 +1,113 @@
+"""From an attempt's metrics.jsonl into the job log: rows and byte offset in one transaction."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+from pidec_train.protocol.rundir import MetricsLine, parse_metrics
+
+from .joblog import JobLog
+from .metriclog import MetricLog, Point, finite
+
+CHUNK = 1 << 20
+_LARGEST = 2**63 - 1  # SQLite's integers
+
+
+def read_new(path: Path, offset: int) -> tuple[int, list[MetricsLine]]:
+    """The lines behind byte `offset`, at most a chunk of them, and the offset behind the last whole line.
+
+    A file that has become shorter is read from its start; one that has vanished has no lines.
+    """
+    try:
+        with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_size < offset:
+                offset = 0
+            file.seek(offset)
+            data = file.read(CHUNK)
+    except OSError:
+        return offset, []
+    lines = [line for _, line in parse_metrics(data)]
+    whole = data.rfind(b"\n") + 1
+    if not whole and len(data) == CHUNK:
+        whole = CHUNK  # a line this long is none of ours: pass over it piece by piece
+    return offset + whole, lines
+
+
+class Ingest:
+    """Stores what trainers write.
+
+    Args:
+        log: the job log.
+        metrics: its curves and events.
+    """
+
+    def __init__(self, log: JobLog, metrics: MetricLog) -> None:
+        self._log = log
+        self._metrics = metrics
+
+    def step(self, job: int, attempt: int, kind: str, path: Path, *, in_transaction: bool = False) -> bool:
+        """Take in at most one chunk, in a transaction of its own unless the caller has one. True if there was more.
+
+        Raises:
+            JobLogError: it cannot be stored; the offset then stays, and the next call reads the same lines again.
+        """
+        try:
+            size = os.stat(path).st_size
+        except OSError:
+            return False
+        offset = self._log.attempt_columns(job, attempt, "offset")[0]
+        if size == offset:
+            return False
+        behind, lines = read_new(path, offset)
+        if behind == offset and not lines:
+            return False
+        with contextlib.nullcontext() if in_transaction else self._log.write():
+            self._store(job, attempt, kind, lines)
+            self._log.update_attempt(job, attempt, offset=behind)
+        return True
+
+    def all(self, job: int, attempt: int, kind: str, path: Path, *, in_transaction: bool = False) -> None:
+        """Take in all there is."""
+        while self.step(job, attempt, kind, path, in_transaction=in_transaction):
+            pass
+
+    def _store(self, job: int, attempt: int, kind: str, lines: list[MetricsLine]) -> None:
+        points: list[Point] = []
+        progress: dict[str, Any] = {}
+        for line in lines:
+            if not _fits(line.seq) or (line.step is not None and not _fits(line.step)):
+                continue
+            step = line.seq if line.step is None else line.step
+            points += [(line.seq, name, step, line.time, finite(value)) for name, value in line.metrics.items()]
+            if line.step is not None:
+                progress["step"] = line.step
+            if line.event is not None:
+                self._event(job, attempt, kind, line, progress)
+        if points:
+            self._metrics.add_points(job, attempt, points)
+        if progress:
+            self._log.update_job(job, **progress)
+
+    def _event(self, job: int, attempt: int, kind: str, line: MetricsLine, progress: dict[str, Any]) -> None:
+        detail = line.detail()
+        self._metrics.add_event(job, attempt, line.seq, line.step, line.time, str(line.event), detail)
+        if line.event == "start":
+            total, name, resumed = detail.get("total_steps"), detail.get("step_name"), detail.get("resumed_step")
+            if isinstance(total, int) and _fits(total):
+                progress["total_steps"] = total
+            if isinstance(name, str) and name:
+                progress["step_name"] = name[:40]
+            resumed = resumed if isinstance(resumed, int) and _fits(resumed) else None
+            progress.setdefault("step", resumed)
+            self._log.update_attempt(job, attempt, resumed_step=resumed)
+            if kind != "command" and not resumed:
+                self._log.update_attempt(job, attempt, fresh=1)
+        elif line.event == "checkpoint":
+            self._log.update_attempt(job, attempt, new_checkpoint=1)
+
+
+def _fits(number: int) -> bool:
+    return -_LARGEST <= number <= _LARGEST
