@@ -14,7 +14,7 @@ from pathlib import Path
 from .envs import headless
 from .envs.demo_store import DemoStore
 from .envs.planner import SAVED
-from .envs.workers import Worker, WorkerDied
+from .envs.workers import Worker, WorkerDied, close_all
 from .metrics import MetricWriter
 from .protocol.config import DemosConfig
 from .protocol.errors import RunFailed
@@ -144,8 +144,7 @@ class PlannerPool:
         return done
 
     def close(self) -> None:
-        for worker in [*self._idle, *self._busy]:
-            worker.close()
+        close_all([*self._idle, *self._busy])
 
     def _start(self) -> Worker:
         self._started += 1

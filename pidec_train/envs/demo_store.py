@@ -197,9 +197,14 @@ class DemoStore:
             if path.name.startswith(WORK_PREFIX):
                 shutil.rmtree(path, ignore_errors=True)
             elif path.stem.isdigit() and path.suffix in (".h5", ".none") and int(path.stem) >= self.first_seed:
-                seed = int(path.stem)
-                if path.suffix == ".none" or _is_whole(path):
-                    self._outcomes.setdefault(seed, path.suffix == ".h5")
+                self._read_part(path)
+
+    def _read_part(self, path: Path) -> None:
+        seed = int(path.stem)
+        if seed in self._outcomes:  # a kill between writing `out` and dropping its parts
+            path.unlink()
+        elif path.suffix == ".none" or _is_whole(path):
+            self._outcomes[seed] = path.suffix == ".h5"
 
 
 def _is_whole(part: Path) -> bool:

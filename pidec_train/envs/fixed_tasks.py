@@ -6,8 +6,12 @@ Users keep writing ManiSkill's ids; `own_id` says what is really made. Import th
 from __future__ import annotations
 
 import torch
+from mani_skill.envs.tasks.tabletop import push_t
 from mani_skill.envs.tasks.tabletop.peg_insertion_side import PegInsertionSideEnv
 from mani_skill.utils.registration import register_env
+from mani_skill.utils.scene_builder.table import TableSceneBuilder
+
+from . import headless
 
 # Env steps per episode where ManiSkill's registration is too short. The planner's demos, replayed to
 # pd_ee_delta_pose, take up to 91 steps for PickCube and 203 for PegInsertionSide: with the registered 50 and 100
@@ -42,6 +46,11 @@ class PegInsertionSideFixedEnv(PegInsertionSideEnv):  # type: ignore[misc]
         """(success (num_envs,) bool, position of the peg's head in the hole's frame (num_envs, 3) in metres)."""
         inserted, head_at_hole = super().has_peg_inserted()
         return inserted & (head_at_hole[:, 0] <= self.max_head_depth), head_at_hole
+
+
+if headless.prepare() is headless.Renderer.stand_in:
+    # Its own `build` does nothing more than paint the table white, which needs a renderer.
+    push_t.WhiteTableSceneBuilder.build = TableSceneBuilder.build
 
 
 def own_id(env_id: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import io
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,21 +32,15 @@ class TaskInfo:
 
 
 def check_env_id(env_id: str) -> str:
-    """`env_id` if ManiSkill knows it and everything it needs is on this machine. Imports mani_skill (seconds).
+    """`env_id` if ManiSkill knows it. Imports mani_skill (seconds).
 
     Raises:
-        PidecError: an id nobody registered (with the nearest right one), or assets that are not downloaded.
+        PidecError: an id nobody registered, with the nearest right one.
     """
     registered, fixed_tasks = _simulator()
     if env_id not in registered:
         allowed = [name for name in registered if fixed_tasks.public_id(name) == name]
         raise PidecError(f'unknown env id "{env_id}": {did_you_mean(env_id, allowed)}')
-    missing = _missing_assets(registered[env_id].asset_download_ids or [])
-    if missing:
-        raise PidecError(
-            f"{env_id} needs assets that are not on this machine: {', '.join(missing[:5])}",
-            f"Get them with: python -m mani_skill.utils.download_asset {env_id}",
-        )
     return env_id
 
 
@@ -87,7 +83,8 @@ def make_env(
         max_episode_steps: None: ours where ManiSkill's is too short to imitate demos, else ManiSkill's.
 
     Raises:
-        PidecError: unknown id (with the nearest right one) or control mode (with the allowed ones), missing assets.
+        PidecError: unknown id (with the nearest right one) or control mode (with the allowed ones), files that must be
+            downloaded first.
         RunFailed: ManiSkill could not build the task.
     """
     check_env_id(env_id)
@@ -145,7 +142,7 @@ def make_maniskill_env(env_id: str, *, control_mode: str, **kwargs: Any) -> gym.
     """ManiSkill's own environment for `env_id` (batched, torch), on the CPU and without a renderer.
 
     Raises:
-        PidecError: the robot has no such control mode.
+        PidecError: the robot has no such control mode, or files must be downloaded first.
         RunFailed: ManiSkill could not build the task.
     """
     registered, fixed_tasks = _simulator()
@@ -160,7 +157,10 @@ def make_maniskill_env(env_id: str, *, control_mode: str, **kwargs: Any) -> gym.
         **kwargs,
     }
     try:
-        return gym.make(own, control_mode=control_mode, **arguments)
+        with _no_questions(env_id):
+            return gym.make(own, control_mode=control_mode, **arguments)
+    except PidecError:
+        raise
     except Exception as error:
         allowed = _control_modes(own, arguments)
         if allowed and control_mode not in allowed:
@@ -184,6 +184,33 @@ def _control_modes(own: str, arguments: dict[str, Any]) -> Sequence[str]:
     return modes
 
 
+@contextlib.contextmanager
+def _no_questions(env_id: str) -> Iterator[None]:
+    """While a task is built: missing files are an error, not a question that waits for an answer on standard input.
+
+    What ManiSkill prints meanwhile is dropped: stdout is for data, and the error says it all.
+
+    Raises:
+        PidecError: the task or its robot needs files that must be downloaded.
+    """
+    from mani_skill.utils import download_asset
+
+    def refuse(question: str) -> bool:
+        group = question.split()[1]  # "Environment TurnFaucet-v1 requires …", "Robot anymal_c has assets …"
+        raise PidecError(
+            f"{env_id} needs files of {group} that are not on this machine",
+            f"Get them with: python -m mani_skill.utils.download_asset {group}",
+        )
+
+    ask = download_asset.prompt_yes_no
+    download_asset.prompt_yes_no = refuse
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        download_asset.prompt_yes_no = ask
+
+
 def _simulator() -> tuple[dict[str, Any], Any]:
     """ManiSkill's registry with our registrations in it, and the module that made them."""
     headless.prepare()
@@ -193,14 +220,3 @@ def _simulator() -> tuple[dict[str, Any], Any]:
     from . import fixed_tasks
 
     return REGISTERED_ENVS, fixed_tasks
-
-
-def _missing_assets(wanted: Sequence[str]) -> list[str]:
-    """Those of the `wanted` assets that ManiSkill would ask to download, on a standard input nobody reads."""
-    from mani_skill.utils import assets
-
-    sources: list[str] = []
-    for name in wanted:
-        group = name in assets.DATA_GROUPS
-        sources += assets.expand_data_group_into_individual_data_source_ids(name) if group else [name]
-    return [name for name in sources if not assets.is_data_source_downloaded(name)]

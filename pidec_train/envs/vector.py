@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..protocol.errors import PidecError
 from . import headless
-from .workers import Worker
+from .workers import Worker, close_all
 
 
 class WorkerVectorEnv(VectorEnv):
@@ -121,8 +121,7 @@ class WorkerVectorEnv(VectorEnv):
         return self._observations.copy(), rewards, terminated, truncated, self._infos(env_steps)
 
     def close_extras(self, **kwargs: Any) -> None:
-        for worker in self._workers:
-            worker.close()
+        close_all(self._workers)
         self._workers = []
 
     def _exchange(self, mask: NDArray[Any], method: str, argument: Any) -> list[tuple[int, Any]]:

@@ -13,7 +13,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
+from collections.abc import Sequence
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
@@ -97,14 +99,7 @@ class Worker:
         return self.receive()
 
     def close(self) -> None:
-        """End the process: by closing the pipe, and by force if it is still busy after a moment."""
-        self._pipe.close()
-        try:
-            self._process.wait(timeout=0.5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._output.close()
+        close_all([self])
 
     def _died(self) -> WorkerDied:
         try:
@@ -127,6 +122,20 @@ class Worker:
         return " ".join(self._output.read().decode(errors="replace").split())
 
 
+def close_all(workers: Sequence[Worker], patience: float = 0.5) -> None:
+    """End the processes: by closing their pipes, and by force where one is still busy `patience` seconds later."""
+    for worker in workers:
+        worker._pipe.close()
+    deadline = time.monotonic() + patience
+    for worker in workers:
+        try:
+            worker._process.wait(timeout=max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            worker._process.kill()
+            worker._process.wait()
+        worker._output.close()
+
+
 def child_main(pipe_fd: int, parent: int, target: str) -> None:
     """The child's whole life: make the object, then answer until the pipe closes or the parent is gone."""
     # Ctrl-C and a stop sent to the whole group are the parent's to handle: it may want one more answer to save.
@@ -139,7 +148,7 @@ def child_main(pipe_fd: int, parent: int, target: str) -> None:
         while True:
             while not pipe.poll(_LOOK_SECONDS):
                 if os.getppid() != parent:  # a fork of the parent may keep the other end of the pipe open
-                    return
+                    raise EOFError
             method, arguments = pipe.recv()
             answer: tuple[PidecError | str | None, Any]
             try:
@@ -154,4 +163,4 @@ def child_main(pipe_fd: int, parent: int, target: str) -> None:
                 answer = (f"{type(error).__name__}: {error}", traceback.format_exc())
             pipe.send(answer)
     except (EOFError, OSError):
-        return
+        os._exit(0)  # nothing here is worth the second that taking down torch and sapien lasts
