@@ -69,7 +69,9 @@ def members(token: str, started: Started | None) -> list[int]:
             continue
         pid = int(name)
         with contextlib.suppress(OSError):
-            if os.stat(f"/proc/{name}").st_uid == own and (_marked(pid, mark) or _in_session(pid, started)):
+            if os.stat(f"/proc/{name}").st_uid != own or not (_marked(pid, mark) or _in_session(pid, started)):
+                continue
+            if start_ticks(pid) is not None:  # a zombie is over, whoever forgets to collect it
                 found.append(pid)
     return found
 

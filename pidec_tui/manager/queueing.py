@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pidec_train.protocol.config import parse_config
+from pidec_train.protocol.config import CONFIG_MODELS, parse_config
 from pidec_train.protocol.errors import PidecError, did_you_mean
 from pidec_train.protocol.rundir import Spec, Workspace
 
@@ -81,6 +81,7 @@ class Queue:
         with self._log.write():
             job = self._waiting(job_id, "edited")
             cwd = (cwd or Path.cwd()).absolute()
+            values = specs.without_blanks(job.kind, values)
             changed = specs.resolved_paths(job.kind, values, (cwd, self._ws.root))
             model = parse_config(job.kind, {**job.config, **changed})
             config = model.model_dump(mode="json")
@@ -180,6 +181,8 @@ class Queue:
     def _resolved(
         self, kind: str, values: Mapping[str, Any], from_workspace: Mapping[str, Any], cwd: Path
     ) -> dict[str, Any]:
+        if kind in CONFIG_MODELS:
+            values = specs.without_blanks(kind, values)
         parse_config(kind, {**from_workspace, **values})  # a wrong kind or key first, before any path is looked at
         given = specs.resolved_paths(kind, values, (cwd, self._ws.root))
         config = parse_config(kind, {**from_workspace, **given}).model_dump(mode="json")

@@ -75,3 +75,29 @@ def _overlaid(settings: Settings, values: dict[str, Any], path: Path) -> Setting
             hint = did_you_mean(name, Settings.model_fields)
             raise PidecError(f'{path} has a setting "{name}" that does not exist', hint) from None
         raise PidecError(f"{path}: {name} = {item['input']!r}: {item['msg']}") from None
+
+
+def toml_value(text: str, *, as_text: bool = False) -> Any:
+    """What somebody typed as a value: TOML; `64,128` as a list of numbers; everything else as text.
+
+    Args:
+        as_text: only a quoted TOML string loses its quotes, all else stays as it was typed.
+    """
+    value = _toml(text)
+    if as_text:
+        return value if isinstance(value, str) else text
+    if isinstance(value, (bool, int, float, str)):
+        return value
+    if not isinstance(value, list) and "," in text:
+        value = _toml(f"[{text}]")
+    if isinstance(value, list) and all(isinstance(item, (bool, int, float, str)) for item in value):
+        return value
+    return text
+
+
+def _toml(text: str) -> Any:
+    try:
+        table = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return None
+    return table["value"] if set(table) == {"value"} else None

@@ -39,6 +39,15 @@ def default_name(kind: str, config: Mapping[str, Any]) -> str:
     return f"{kind} {about}" if about else kind
 
 
+def without_blanks(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with "" as None in those fields of which empty is the default (a cleared field of a form)."""
+    fields = CONFIG_MODELS[kind].model_fields
+    return {
+        name: None if value == "" and name in fields and fields[name].default is None else value
+        for name, value in values.items()
+    }
+
+
 def resolved_paths(kind: str, values: Mapping[str, Any], bases: Sequence[Path]) -> dict[str, Any]:
     """`values` with absolute paths in the config's path fields.
 

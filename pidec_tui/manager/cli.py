@@ -1,0 +1,105 @@
+"""`pidec-jobs`: the job manager without a screen. Data on stdout, talk on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from pidec_train.protocol.errors import EXIT_BAD_INPUT, EXIT_STOPPED, PidecError, did_you_mean
+
+from . import cli_actions
+from .jobs import LANES
+
+_CHOICE = re.compile(r"invalid choice: '?([^' ]*)'? \(choose from (.*)\)")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Answers wrong usage with one line that names the nearest right word."""
+
+    def error(self, message: str) -> NoReturn:
+        wrong = _CHOICE.search(message)
+        if wrong:
+            allowed = re.findall(r"[\w-]+", wrong[2])
+            message = f'there is no "{wrong[1]}" here: {did_you_mean(wrong[1], allowed)}'
+        print(f"{self.prog}: {message}. See {self.prog} --help", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--workspace", metavar="DIR", default=argparse.SUPPRESS,
+                        help="default: $PIDEC_WORKSPACE, else the nearest parent with jobs/jobs.db, else this folder")
+    common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="answer as JSON")
+    starts = argparse.ArgumentParser(add_help=False)
+    starts.add_argument("--no-runner", action="store_true", help="do not start a runner")
+    parser = _Parser(prog="pidec-jobs", description="The queue of training jobs of a workspace.", parents=[common])
+    actions = parser.add_subparsers(dest="action", metavar="COMMAND", required=True, parser_class=_Parser)
+
+    def action(name: str, text: str, *, job: bool = False, runs: bool = False) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = actions.add_parser(
+            name, help=text, description=text, parents=[common, starts] if runs else [common]
+        )
+        if job:
+            made.add_argument("job", metavar="ID", help="number of the job")
+        return made
+
+    add = action("add", "queue a preset, a preset file or a shell command", runs=True)
+    add.add_argument("preset", nargs="?", metavar="PRESET|FILE.toml", help="see `pidec-jobs presets`")
+    add.add_argument("--command", metavar="LINE", help="a shell command, run as in this shell")
+    add.add_argument("--set", action="append", nargs="+", default=[], metavar="KEY=VALUE", help="change a value")
+    add.add_argument("--name", help="default: the preset's, or kind and task")
+    add.add_argument("--lane", choices=LANES, help="default: as the job's kind needs")
+    add.add_argument("--after", action="append", nargs="+", default=[], metavar="ID", help="wait until these succeeded")
+    add.add_argument("--held", action="store_true", help="wait for `release`")
+
+    listed = action("list", "the queue: active jobs, then the waiting, then the finished")
+    listed.add_argument("--all", action="store_true", help="all finished jobs, not only the last ones")
+    action("show", "one job: config, attempts, last metrics", job=True)
+    log = action("log", "what a job has printed", job=True)
+    log.add_argument("-f", "--follow", action="store_true", help="go on until the job ends")
+    log.add_argument("--attempt", type=int, metavar="N", help="default: the latest")
+    metrics = action("metrics", "the curves of a job", job=True)
+    metrics.add_argument("--key", metavar="NAME", help="one curve only, e.g. train/loss")
+    action("cancel", "take a job out of the queue, or stop it", job=True, runs=True)
+    retry = action("retry", "queue a failed or cancelled job again; it resumes", job=True, runs=True)
+    retry.add_argument("--fresh", action="store_true", help="start from nothing; old checkpoints are set aside")
+    action("hold", "keep a queued job from starting", job=True)
+    action("release", "let a held job start", job=True, runs=True)
+    edit = action("edit", "change values of a queued or held job", job=True)
+    edit.add_argument("--set", action="append", nargs="+", required=True, metavar="KEY=VALUE")
+    move = action("move", "change a job's place in the queue", job=True)
+    move.add_argument("--to", type=int, required=True, metavar="N", help="1 is next")
+    wait = action("wait", "wait for a job; exit code 0 if it succeeded", job=True, runs=True)
+    wait.add_argument("--timeout", type=float, metavar="SECONDS")
+    action("presets", "what can be added by name")
+    action("repair", "rebuild the job log from the run folders")
+    runner = action("runner", "the process that runs the jobs")
+    runner.add_argument("what", choices=("start", "stop", "status"))
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. 0: done, 1: failed, 2: wrong usage or bad input, 130: stopped by Ctrl-C."""
+    options = _parser().parse_args(argv)
+    options.json = getattr(options, "json", False)
+    options.workspace = getattr(options, "workspace", None)
+    try:
+        code = cli_actions.ACTIONS[options.action](options)
+        sys.stdout.flush()
+        return code
+    except PidecError as error:
+        print(f"pidec-jobs: {error.line()}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_STOPPED
+    except BrokenPipeError:  # `pidec-jobs log 3 | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
