@@ -63,9 +63,9 @@ def advice(facts: Facts) -> str:
 
 def _outside(facts: Facts) -> str:
     if facts.cpu_load is not None and facts.cpu_load >= CPU_BUSY:
-        return f"The CPU is full ({facts.cpu_load:.0f} % of {_cores(facts)}): something else may be using it."
+        return f"The CPU is full ({facts.cpu_load:.0f}% of {_cores(facts)}): something else may be using it."
     if facts.uses_gpu and facts.gpu_load is not None and facts.gpu_load >= GPU_BUSY:
-        return f"The GPU is full ({facts.gpu_load:.0f} %): something else may be using it."
+        return f"The GPU is full ({facts.gpu_load:.0f}%): something else may be using it."
     return "Neither GPU nor CPU is full: look at disk, clocks and temperature."
 
 
@@ -73,15 +73,15 @@ def _limit(facts: Facts) -> str:
     """What is full, in one sentence."""
     if facts.uses_gpu and facts.gpu_load is not None:
         if facts.gpu_load >= GPU_BUSY:
-            return f"Limited by the GPU ({facts.gpu_load:.0f} % busy): as fast as it goes."
+            return f"Limited by the GPU ({facts.gpu_load:.0f}% busy): as fast as it goes."
         if facts.gpu_load < GPU_IDLE:
-            return f"The GPU is {facts.gpu_load:.0f} % busy and waits for the CPU: a larger batch costs little."
-        return f"The GPU is {facts.gpu_load:.0f} % busy."
+            return f"The GPU is {facts.gpu_load:.0f}% busy and waits for the CPU: a larger batch costs little."
+        return f"The GPU is {facts.gpu_load:.0f}% busy."
     if facts.cpu_load is None:
         return "Runs."
     if facts.cpu_load >= CPU_BUSY:
-        return f"Limited by the CPU ({facts.cpu_load:.0f} % of {_cores(facts)} busy)."
-    return f"The CPU is {facts.cpu_load:.0f} % busy ({_cores(facts)})."
+        return f"Limited by the CPU ({facts.cpu_load:.0f}% of {_cores(facts)} busy)."
+    return f"The CPU is {facts.cpu_load:.0f}% busy ({_cores(facts)})."
 
 
 def _cores(facts: Facts) -> str:

@@ -73,7 +73,7 @@ class PidecApp(App[None]):
 
     def on_mount(self) -> None:
         self.run_worker(self.feed.run, thread=True, name="feed", exit_on_error=False)
-        self.theme_changed_signal.subscribe(self, lambda _: self._tell(BoardScreen.show_all))
+        self.theme_changed_signal.subscribe(self, lambda _: self._tell(lambda screen: screen.show_all()))
 
     def on_unmount(self) -> None:
         self.feed.stop()
@@ -85,7 +85,7 @@ class PidecApp(App[None]):
         if job_id != self.board.selected:
             self.board.select(job_id)
             self.feed.watch(job_id)
-            self._tell(BoardScreen.show_all)
+            self._tell(lambda screen: screen.show_all())
 
     def act(self, does: Callable[[Manager], object], said: str = "") -> None:
         """Ask the job manager for something in a thread; `said` is shown when it is done, a refusal as it comes."""
@@ -158,23 +158,23 @@ class PidecApp(App[None]):
 
     def on_queue_changed(self, message: QueueChanged) -> None:
         self.board.jobs, self.board.activity = message.jobs, message.activity
-        self._tell(BoardScreen.show_queue)
+        self._tell(lambda screen: screen.show_queue())
         self._go_to_new()
 
     def on_trace_changed(self, message: TraceChanged) -> None:
         if message.trace.job_id == self.board.selected:
             self.board.trace, self.board.events = message.trace, message.events
-            self._tell(BoardScreen.show_trace)
+            self._tell(lambda screen: screen.show_trace())
 
     def on_log_changed(self, message: LogChanged) -> None:
         if message.job_id == self.board.selected:
             self.board.log = message.lines
-            self._tell(BoardScreen.show_log)
+            self._tell(lambda screen: screen.show_log())
 
     def on_checkpoints_changed(self, message: CheckpointsChanged) -> None:
         if message.job_id == self.board.selected:
             self.board.checkpoints = message.rows
-            self._tell(BoardScreen.show_checkpoints)
+            self._tell(lambda screen: screen.show_checkpoints())
 
     def on_machine_sampled(self, message: MachineSampled) -> None:
         board = self.board
@@ -186,17 +186,17 @@ class PidecApp(App[None]):
             board.gpu_load.clear()
         if message.machine.host:
             board.cpu_load.append(message.machine.host.cpu_percent)
-        self._tell(BoardScreen.show_machine)
+        self._tell(lambda screen: screen.show_machine())
 
     def on_runner_seen(self, message: RunnerSeen) -> None:
         self.board.runner_pid, self.board.runner_known = message.pid, True
-        self._tell(BoardScreen.show_top)
+        self._tell(lambda screen: screen.show_top())
 
     def on_trouble(self, message: Trouble) -> None:
         self.board.troubles[message.part] = message.text
         if not message.text:
             self.notify(f"{message.part}: works again", timeout=4)
-        self._tell(BoardScreen.show_top)
+        self._tell(lambda screen: screen.show_top())
 
     def on_refused(self, message: Refused) -> None:
         self.notify(message.hint, title=message.message, severity="error", timeout=10, markup=False)

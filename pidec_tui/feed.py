@@ -57,6 +57,7 @@ class Feed:
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._selected: int | None = None
+        self._tell_anew = False
         self._traces: dict[int, Trace] = {}
         self._events: tuple[JobEvent, ...] = ()
         self._jobs: list[Job] = []
@@ -71,6 +72,7 @@ class Feed:
     def watch(self, job_id: int | None) -> None:
         """Read this job's metrics, log and checkpoints from now on."""
         self._selected = job_id
+        self._tell_anew = True
         self._wake.set()
 
     def wake(self) -> None:
@@ -92,6 +94,10 @@ class Feed:
 
     def tick(self) -> None:
         """Look at everything once."""
+        if self._tell_anew:  # even of a job that was told before: the board has forgotten it
+            self._tell_anew = False
+            for part in ("trace", "log file", "checkpoints"):
+                self._seen.pop(part, None)
         selected = self._selected
         with self._part("job log"):
             self._read_log(selected)
@@ -140,22 +146,28 @@ class Feed:
             self._work_waits = any(not j.state.finished and j.state is not JobState.held for j in self._jobs)
             activity = {job.id: self._activity(job) for job in self._jobs if job.state.active}
             self._post(QueueChanged(self._jobs, activity))
-        moved = self._changed("selected", selected)
-        if selected is not None and (moved or news) and any(job.id == selected for job in self._jobs):
+        known = any(job.id == selected for job in self._jobs)
+        if selected is not None and known and (news or "trace" not in self._seen):
             self._read_trace(selected)
 
-    def _trace(self, job_id: int) -> tuple[Trace, bool]:
+    def _trace(self, job_id: int) -> Trace:
         trace = self._traces.pop(job_id, None) or Trace(job_id)
         self._traces[job_id] = trace  # newest last
         while len(self._traces) > KEEP_TRACES:
             del self._traces[next(iter(self._traces))]
-        return trace, trace.take(self.manager.metrics(job_id, after_row=trace.last_row))
+        points = self.manager.metrics(job_id, after_row=trace.last_row)
+        if trace.attempt and any(point.attempt > trace.attempt for point in points):
+            # A new attempt may have started afresh, which makes the earlier ones' curves void: only a full read knows.
+            trace = self._traces[job_id] = Trace(job_id)
+            points = self.manager.metrics(job_id)
+        trace.take(points)
+        return trace
 
     def _activity(self, job: Job) -> Activity:
-        return self._trace(job.id)[0].activity(job)
+        return self._trace(job.id).activity(job)
 
     def _read_trace(self, job_id: int) -> None:
-        trace, _ = self._trace(job_id)
+        trace = self._trace(job_id)
         events = tuple(self.manager.events(job_id))
         if self._changed("trace", (job_id, trace.last_row, len(events))):
             self._post(TraceChanged(trace.view(), events))

@@ -21,25 +21,23 @@ class Trace:
         self.last_row = 0
         self._series: dict[str, Series] = {}
         self._rate = Series()
-        self._attempt = 0
+        self.attempt = 0  # the newest one seen
         self._first: tuple[int, float] | None = None  # (step, time) of the newest attempt's first row
         self._last: tuple[int, float] | None = None
 
-    def take(self, points: Iterable[MetricPoint]) -> bool:
-        """Add what was read past `last_row`. Returns whether there was anything."""
-        before = self.last_row
+    def take(self, points: Iterable[MetricPoint]) -> None:
+        """Add what was read past `last_row`."""
         for point in points:
             self.last_row = max(self.last_row, point.row_id)
             self._series.setdefault(point.name, Series()).add(point.step, point.value)
             self._pace(point)
-        return self.last_row != before
 
     def _pace(self, point: MetricPoint) -> None:
         """Steps per minute between this row of metrics and the one before, none across attempts."""
-        if point.attempt < self._attempt:
+        if point.attempt < self.attempt:
             return
-        if point.attempt > self._attempt or self._last is None:
-            self._attempt = point.attempt
+        if point.attempt > self.attempt or self._last is None:
+            self.attempt = point.attempt
             self._first = self._last = (point.step, point.time)
             return
         steps, seconds = point.step - self._last[0], point.time - self._last[1]

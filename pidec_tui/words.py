@@ -56,8 +56,8 @@ def gib(count: float) -> str:
 
 
 def percent(share: float) -> str:
-    """0.624 -> 62 %."""
-    return f"{share * 100:.0f} %"
+    """0.624 -> 62%."""
+    return f"{share * 100:.0f}%"
 
 
 def wilson(successes: int, episodes: int, z: float = 1.959964) -> tuple[float, float]:

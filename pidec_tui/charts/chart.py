@@ -56,7 +56,7 @@ def draw(curves: Sequence[Curve], width: int, height: int, axes: Axes | None = N
     y_axis = _y_axis([ys[mask] for (_, ys), mask in zip(data, finite, strict=True) if mask.any()], axes, height)
     axis_rows = 2 if height >= 6 else 1
     plot_height = height - axis_rows
-    gutter = max(len(label) for label in y_axis.labels) + 2
+    gutter = max([axes.label_width, *(len(label) for label in y_axis.labels)]) + 2
     names = _end_labels(curves, data, y_axis, plot_height) if len(curves) > 1 else {}
     right = min(max((len(name) for name, _ in names.values()), default=-1) + 1, width // 4)
     plot_width = width - gutter - right

@@ -40,6 +40,7 @@ class Axes:
         from_zero: the y axis starts at 0, so that a small change does not look like a large one.
         percent: the values are shares; the y axis goes from 0 to 1 and is labelled in percent.
         x_low, x_high: fixed ends of the x axis; None: the data's.
+        label_width: least cells for the labels of the y axis, so that charts one above the other line up.
     """
 
     x_unit: str = ""
@@ -48,6 +49,7 @@ class Axes:
     percent: bool = False
     x_low: float | None = None
     x_high: float | None = None
+    label_width: int = 0
 
 
 class Series:

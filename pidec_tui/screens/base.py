@@ -24,6 +24,8 @@ class PidecScreen(Screen[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-medium"), (120, "-wide")]  # noqa: RUF012 - Textual's own type
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]  # noqa: RUF012
 
+    KEYS: tuple[str, ...] = ()  # ids of bindings, in the order in which the key bar shows them; others come after
+
     @property
     def door(self) -> PidecApp:
         """The app, by its own type."""

@@ -28,13 +28,10 @@ TABS = ("queue", "charts", "log", "machine")  # of a terminal with room for one 
 WELCOME = """\
 [b]No jobs yet.[/b]
 
-Press [b $primary]n[/], then [b $primary]enter[/]: that queues [b]quickstart[/b], a small
-policy that learns from bundled demonstrations on
-the CPU. Its curves move within seconds, and it is
-done in minutes.
+Press [b $primary]n[/], then [b $primary]enter[/]: that queues [b]quickstart[/b], a small policy that learns from \
+bundled demonstrations on the CPU. Its curves move within seconds, and it is done in minutes.
 
-You can close this window at any time, or lose the
-connection: jobs go on, and are here when you return.
+You can close this window at any time, or lose the connection: jobs go on, and are here when you return.
 
 [b $primary]?[/] shows all keys."""
 
@@ -44,7 +41,7 @@ class MainScreen(JobKeys):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new", "new job", id="queue.new"),
-        Binding("enter", "open", "open", id="job.open"),
+        Binding("enter", "open", "open", key_display="enter", id="job.open"),
         Binding("shift+up", "move(-1)", "move up", show=False, id="job.up"),
         Binding("shift+down", "move(1)", "move down", show=False, id="job.down"),
         Binding("tab", "next_pane", "next pane", show=False, id="view.next"),
@@ -52,6 +49,8 @@ class MainScreen(JobKeys):
         Binding("space", "next_metric", "other metric", show=False, id="view.metric"),
         Binding("escape", "to_queue", "back to the queue", show=False, id="view.queue"),
     ]
+
+    KEYS = ("queue.new", "job.open", "job.cancel", "job.retry", "job.hold", "job.log", "job.edit")
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,7 +82,8 @@ class MainScreen(JobKeys):
         return machine_lines(self.door.board.machine, self.app.theme_variables, width, height)
 
     def _card_lines(self, width: int, height: int) -> Lines:
-        return card_lines(self.door.board, self.door.clock(), self.app.theme_variables, width, height)
+        return card_lines(self.door.board, self.door.clock(), self.app.theme_variables, width, height,
+                          root=str(self.door.manager.workspace.root))
 
     def show_top(self) -> None:
         self.query_one("#top", Static).update(self._top(self.size.width - 2))
@@ -109,7 +109,7 @@ class MainScreen(JobKeys):
         elif board.runner_known and board.runner_pid is None and any(not s.finished for s in states):
             middle.append("  ! no runner: nothing starts", colours["warning"])
         right = time.strftime("%H:%M", time.localtime(self.door.clock()))
-        line = Text("pidec  ", f"bold {colours['primary']}", no_wrap=True)
+        line = Text(no_wrap=True).append("pidec  ", f"bold {colours['primary']}")
         room = width - len(line) - len(middle) - len(right) - 4
         where = self.door.place
         if room >= 12:

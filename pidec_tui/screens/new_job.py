@@ -47,8 +47,9 @@ def choices(presets: Sequence[Preset], *, first_start: bool) -> list[Choice]:
     Args:
         first_start: nothing was ever queued here: quickstart comes before all others.
     """
-    def rank(preset: Preset) -> tuple[bool, bool]:
-        return (preset.builtin and not (first_start and preset.name == QUICKSTART), preset.name != QUICKSTART)
+    def rank(preset: Preset) -> tuple[bool, bool, str]:
+        quickstart = preset.name == QUICKSTART
+        return preset.builtin and not (first_start and quickstart), not quickstart, preset.name
 
     found = [Choice(p.name, p.title or p.name, " ".join(p.notes.split()), p.kind, p.config, p)
              for p in sorted(presets, key=rank)]
@@ -58,18 +59,26 @@ def choices(presets: Sequence[Preset], *, first_start: bool) -> list[Choice]:
     return found
 
 
+class PresetList(OptionList):
+    """A list with vi's keys."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "select", "queue it as it is", key_display="enter", id="new.queue"),
+        Binding("j", "cursor_down", "down", show=False, id="list.down"),
+        Binding("k", "cursor_up", "up", show=False, id="list.up"),
+        Binding("g", "first", "first", show=False, id="list.first"),
+        Binding("G", "last", "last", show=False, id="list.last"),
+    ]
+
+
 class NewJobScreen(PidecScreen):
     """`enter` queues the preset under the cursor, `e` opens it as a form."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "queue", "queue it as it is", id="new.queue"),
         Binding("e", "form", "change it first", id="new.form"),
         Binding("escape", "app.pop_screen", "back", id="new.back"),
-        Binding("j", "down", "down", show=False, id="list.down"),
-        Binding("k", "up", "up", show=False, id="list.up"),
-        Binding("g", "first", "first", show=False, id="list.first"),
-        Binding("G", "last", "last", show=False, id="list.last"),
     ]
+    KEYS = ("new.queue", "new.form", "new.back")
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +87,7 @@ class NewJobScreen(PidecScreen):
     def body(self) -> ComposeResult:
         yield Static("[b]New job[/b]", classes="title")
         with Horizontal(id="new-job"):
-            yield OptionList(id="presets", classes="panel")
+            yield PresetList(id="presets", classes="panel")
             yield Static(id="preset-notes", classes="panel")
 
     def on_mount(self) -> None:
@@ -108,7 +117,7 @@ class NewJobScreen(PidecScreen):
         text = Text(choice.title, "bold").append("\n\n")
         text.append(choice.notes or "No notes.", "not bold").append("\n\n")
         for name, value in choice.config.items():
-            text.append(f"{name:<20} ", f"not bold {muted}").append(f"{shown(value)}\n", "not bold")
+            text.append(f"{name}  ", f"not bold {muted}").append(f"{shown(value)}\n", "not bold")
         if choice.preset is None:
             return text.append("enter or e opens the form.", f"not bold {muted}")
         try:
@@ -116,7 +125,7 @@ class NewJobScreen(PidecScreen):
         except PidecError as error:
             return text.append(f"\n{error.line()}", f"not bold {self.app.theme_variables['error']}")
         if choice.preset.lane:
-            text.append(f"{'lane':<20} ", f"not bold {muted}").append(f"{choice.preset.lane}\n", "not bold")
+            text.append("lane  ", f"not bold {muted}").append(f"{choice.preset.lane}\n", "not bold")
         return text.append(f"\n{line}", f"not bold {muted}")
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
@@ -142,15 +151,3 @@ class NewJobScreen(PidecScreen):
 
         title = f"New job from {choice.name}" if choice.preset else choice.title
         self.app.switch_screen(FormScreen(choice.kind, choice.config, title=title, preset=choice.preset))
-
-    def action_down(self) -> None:
-        self.query_one(OptionList).action_cursor_down()
-
-    def action_up(self) -> None:
-        self.query_one(OptionList).action_cursor_up()
-
-    def action_first(self) -> None:
-        self.query_one(OptionList).action_first()
-
-    def action_last(self) -> None:
-        self.query_one(OptionList).action_last()

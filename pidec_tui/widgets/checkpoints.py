@@ -11,7 +11,8 @@ from ..charts.ticks import number
 from ..words import duration, percent, size, wilson
 from .tables import KeyTable
 
-_WIDTHS = {"step": 8, "tag": 10, "success": 14, "age": 9, "size": 7}
+_WIDTHS = {"step": 7, "tag": 6, "success": 13, "age": 9, "size": 7}
+_GAP = 2  # behind every column, which the last one does not need
 _HEADS = {"step": " step", "tag": "", "success": "success", "age": "age", "size": "size"}
 
 
@@ -19,13 +20,13 @@ def columns_for(width: int) -> dict[str, int]:
     """Column -> cells; size goes first where it is narrow, then age."""
     chosen = dict(_WIDTHS)
     for column in ("size", "age"):
-        if sum(chosen.values()) > width:
+        if sum(chosen.values()) - _GAP > width:
             del chosen[column]
     return chosen
 
 
 def success(row: CheckpointRow) -> str:
-    """`62 % 52–71`: the rate and its 95 % interval; "not tested" without an evaluation at this step."""
+    """`62% 52–71`: the rate and its 95 % interval; "not tested" without an evaluation at this step."""
     if row.successes is None or not row.episodes:
         return "not tested"
     low, high = wilson(row.successes, row.episodes)
@@ -35,8 +36,8 @@ def success(row: CheckpointRow) -> str:
 def cells(row: CheckpointRow, now: float, columns: Mapping[str, int], colours: Mapping[str, str]) -> list[Text]:
     tested = row.successes is not None
     made = {
-        "step": Text(f"{number(row.step):>6} "),
-        "tag": Text(" ".join(row.tags), colours["success"] if "best" in row.tags else colours["muted"]),
+        "step": Text(f"{number(row.step):>5}"),
+        "tag": Text(row.tags[0] if row.tags else "", colours["success"] if "best" in row.tags else colours["muted"]),
         "success": Text(success(row), "" if tested else colours["muted"]),
         "age": Text(duration(now - row.created), colours["muted"]),
         "size": Text(size(row.size), colours["muted"]),
@@ -63,6 +64,7 @@ class CheckpointTable(KeyTable):
                 self.add_column(_HEADS[column], width=cells_wide, key=column)
         self._rows = rows
         self.show_header = bool(rows)
+        self.border_title = "checkpoints" if rows else "no checkpoints yet"
         colours = self.app.theme_variables
         # Two steps never share a row: the number that is shown is rounded, so the row's key stands beside it.
         self.bring_rows({row.step: cells(row, now, wanted, colours) for row in rows}, list(wanted))

@@ -23,7 +23,7 @@ def folded(text: str, width: int, style: str = "") -> Lines:
     return list(lines)
 
 
-def first_values(job: Job) -> list[tuple[str, str]]:
+def first_values(job: Job, root: str = "") -> list[tuple[str, str]]:
     """The config values that people change first, and those that the job changed, as shown."""
     model = CONFIG_MODELS.get(job.kind)
     fields = model.model_fields if model else {}
@@ -31,25 +31,30 @@ def first_values(job: Job) -> list[tuple[str, str]]:
     for name, value in job.config.items():
         field = fields.get(name)
         extra = field.json_schema_extra if field and isinstance(field.json_schema_extra, dict) else {}
-        if field is None or extra.get("first") or value != field.default:
-            found.append((bool(extra.get("first")), name, shown(value)))
+        default = list(field.default) if field and isinstance(field.default, tuple) else field and field.default
+        if field is None or extra.get("first") or value != default:
+            found.append((bool(extra.get("first")), name, shown(value, root)))
     found.sort(key=lambda item: not item[0])
     return [(name, text) for _, name, text in found]
 
 
-def shown(value: object) -> str:
-    """A config value as one types it."""
+def shown(value: object, root: str = "") -> str:
+    """A config value as one types it; a path below `root` without it."""
     if value is None:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
         return " ".join(str(item) for item in value)
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text.removeprefix(root.rstrip("/") + "/") if root else text
 
 
-def card_lines(board: Board, now: float, colours: Mapping[str, str], width: int, height: int) -> Lines:
-    """Name and state, then warnings, then config, as many as fit."""
+def card_lines(board: Board, now: float, colours: Mapping[str, str], width: int, height: int,
+               root: str = "") -> Lines:
+    """Name and state, then warnings, then config, as many as fit. `root`: the workspace, left out of paths."""
     job = board.job()
     if job is None:
         return []
@@ -63,7 +68,7 @@ def card_lines(board: Board, now: float, colours: Mapping[str, str], width: int,
     for event in [event for event in board.events if event.event == "warning"][-2:]:
         text = f"! {moment(event.time, now)} {event.detail.get('message', '')}"
         lines += folded(text, width, colours["warning"])[:2]
-    values = first_values(job)
+    values = first_values(job, root)
     label = min(max((len(name) for name, _ in values), default=0), 20) + 2
     for name, text in values:
         line = Text(no_wrap=True).append(f"{name[:label - 2]:<{label}}", colours["muted"])

@@ -21,9 +21,12 @@ class KeyBar(Widget):
     def render(self) -> Text:
         seen: set[str] = set()
         parts: list[tuple[str, str]] = []
-        for _, binding, enabled, _ in self.screen.active_bindings.values():
-            if binding.show and enabled and binding.description and binding.action not in seen:
-                seen.add(binding.action)
+        order: tuple[str, ...] = getattr(self.screen, "KEYS", ())
+        active = [binding for _, binding, enabled, _ in self.screen.active_bindings.values() if enabled]
+        active.sort(key=lambda binding: order.index(binding.id) if binding.id in order else len(order))
+        for binding in active:
+            if binding.show and binding.description and binding.description not in seen:
+                seen.add(binding.description)
                 parts.append((binding.key_display or self.app.get_key_display(binding), binding.description))
         return fitting(parts, self.size.width, self.app.theme_variables["primary"])
 

@@ -31,7 +31,7 @@ def machine_lines(machine: Machine, colours: Mapping[str, str], width: int, heig
 
 
 def _meter(label: str, share: float | None, text: str, colours: Mapping[str, str], width: int) -> Text:
-    """`load   ━━━━━────── 48 %`"""
+    """`load   ━━━━━────── 48%`"""
     line = Text(no_wrap=True).append(f"{label:<{_LABEL}}", colours["muted"])
     cells = width - _LABEL - 1 - max(len(text), 14)
     if cells >= 4 and share is not None:
@@ -46,7 +46,7 @@ def _gpu_lines(gpu: GpuSample, colours: Mapping[str, str], width: int, room: int
     load = None if gpu.utilization is None else gpu.utilization / 100
     lines = [
         Text(f"GPU {gpu.index}  {name}"[:width], "bold"),
-        _meter("load", load, "-" if load is None else f"{gpu.utilization:.0f} %", colours, width),
+        _meter("load", load, "-" if load is None else f"{gpu.utilization:.0f}%", colours, width),
         _meter("memory", gpu.memory_used / max(gpu.memory_total, 1),
                f"{gib(gpu.memory_used)} / {gib(gpu.memory_total)} GiB", colours, width),
     ]
@@ -73,7 +73,7 @@ def _host_lines(machine: Machine, colours: Mapping[str, str], width: int) -> Lin
         return []
     cores = f"of {host.cores} core" + ("s" if host.cores != 1 else "")
     return [
-        _meter("CPU", host.cpu_percent / 100, f"{host.cpu_percent:.0f} % {cores}", colours, width),
+        _meter("CPU", host.cpu_percent / 100, f"{host.cpu_percent:.0f}% {cores}", colours, width),
         _meter("memory", host.memory_used / max(host.memory_total, 1),
                f"{gib(host.memory_used)} / {gib(host.memory_total)} GiB", colours, width),
         Text(no_wrap=True).append(f"{'disk':<{_LABEL}}", colours["muted"])

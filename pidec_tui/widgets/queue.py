@@ -14,16 +14,16 @@ from ..sentences import ends, progress, share_done
 from ..words import GLYPHS, STATE_COLOURS, bar
 from .tables import KeyTable
 
-_WIDTHS = {"id": 5, "state": 13, "bar": 7, "done": 6, "rate": 7, "ends": 10}
-_HEADS = {"id": "  # ", "state": "state", "name": "name", "bar": "progress", "done": "", "rate": "/min", "ends": "ETA"}
-_LEAST_NAME = 13
+_WIDTHS = {"id": 4, "state": 12, "bar": 7, "done": 6, "rate": 7, "ends": 10}
+_HEADS = {"id": " # ", "state": "state", "name": "name", "bar": "progress", "done": "", "rate": "/min", "ends": "ETA"}
+_LEAST_NAME = 12
 
 
 def columns_for(width: int) -> dict[str, int]:
     """Column -> cells. Id, state, name and share done always; then ETA, rate and the bar, while the name keeps room."""
     chosen = ["id", "state", "name", "done"]
     left = width - sum(_WIDTHS.get(column, 0) for column in chosen) - 1
-    for column, keep in (("ends", _LEAST_NAME), ("rate", _LEAST_NAME), ("bar", _LEAST_NAME + 3)):
+    for column, keep in (("ends", _LEAST_NAME), ("rate", _LEAST_NAME), ("bar", _LEAST_NAME + 8)):
         if left - _WIDTHS[column] < keep:
             break
         left -= _WIDTHS[column]
@@ -40,7 +40,7 @@ def cells(job: Job, activity: Activity | None, now: float, columns: Mapping[str,
     full, rest = bar(share, _WIDTHS["bar"] - 1) if share is not None else ("", "")
     name = job.name if len(job.name) < columns["name"] else job.name[:columns["name"] - 2] + "…"
     made = {
-        "id": Text(f"{job.id:>3} ", colours["muted"]),
+        "id": Text(f"{job.id:>2} ", colours["muted"]),
         "state": Text(f"{GLYPHS[job.state.value]} {job.state.value}", colours[STATE_COLOURS[job.state.value]]),
         "name": Text(name, quiet),
         "bar": Text(full, quiet or colours["primary"]).append(rest, colours["faint"]),

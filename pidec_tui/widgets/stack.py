@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -43,14 +45,17 @@ class ChartStack(Vertical):
         if plain:
             self.query_one("#biglog", LogTail).show(board.log or ())
             return
+        # One x axis for all three, so that a bend in one is found above and below it in the others.
+        end = max((curve.xs[-1] for curve in curves.values() if len(curve.xs)), default=1.0)
         for place, plan in enumerate(plans(curves, job.step_name if job else "", turn=self.turn)):
-            self._show_chart(place, plan, board)
+            self._show_chart(place, plan, board, max(end, 1.0))
 
-    def _show_chart(self, place: int, plan: Plan, board: Board) -> None:
+    def _show_chart(self, place: int, plan: Plan, board: Board, end: float) -> None:
         curves = board.trace.curves if board.trace else {}
         view = self.query_one(f"#chart{place}", ChartView)
         lines = [curves[name].named(label, markers=plan.markers) for name, label in plan.metrics if name in curves]
-        view.show(lines, plan.axes, plan.note if board.selected is not None else "")
+        axes = replace(plan.axes, x_low=0.0, x_high=end, label_width=4)
+        view.show(lines, axes, plan.note if board.selected is not None else "")
         last = board.trace.last(plan.metrics[0][0]) if board.trace else None
         value = "" if last is None else percent(last) if plan.axes.percent else number(last)
         view.border_title = f"{plan.title}  [b $foreground]{value}[/]" if value else plan.title

@@ -13,6 +13,7 @@ class KeyTable(DataTable[Text]):
     """A DataTable of whole rows with vi's keys. It opens a row by `enter` (RowSelected)."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "select_cursor", "open", key_display="enter", id="job.open"),
         Binding("j", "cursor_down", "down", show=False, id="list.down"),
         Binding("k", "cursor_up", "up", show=False, id="list.up"),
         Binding("g", "go_top", "first", show=False, id="list.first"),

@@ -1,0 +1,178 @@
+"""Workspaces with jobs in every state, made through the job manager's own parts: rows in a real job log, metrics read
+from real metrics.jsonl files, sidecars on disk. No runner, fixed times."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from pidec_train.protocol.rundir import BEST, LAST, AttemptDir, CheckpointInfo, step_file, write_json
+from pidec_tui.app import PidecApp
+from pidec_tui.manager.gpus import GpuMonitor, GpuProcess, GpuSample
+from pidec_tui.manager.host import HostSample
+from pidec_tui.manager.ingest import Ingest
+from pidec_tui.manager.jobs import Job, JobState
+from pidec_tui.manager.manager import Manager
+from pidec_tui.manager.metriclog import MetricLog
+
+NOW = 1_790_000_000.0  # Monday 2026-09-21 13:33:20 UTC
+GIB = 2**30
+
+DIFFUSION = {"total_iters": 1_000_000, "eval_freq": 100_000, "save_freq": 100_000, "demo_path": "demos/Peg.h5"}
+
+
+class FixedGpus(GpuMonitor):
+    """What the machine looks like in a test: these samples, always."""
+
+    def __init__(self, samples: Iterable[GpuSample] = (), why: str = "no NVIDIA driver") -> None:
+        super().__init__(nvml=None)
+        self._samples = list(samples)
+        self.why_none = "" if self._samples else why
+
+    def sample(self) -> list[GpuSample]:
+        return list(self._samples)
+
+
+H200 = GpuSample(
+    0, "GPU-7f2c", "NVIDIA H200", 97.0, int(18.2 * GIB), 141 * GIB, 612.0, 700.0, 64.0, 1980,
+    (GpuProcess(4312, "python", 1000, int(17.6 * GIB)),),
+)
+HOST = HostSample(38.0, 16, 5.2, int(21.4 * GIB), 128 * GIB, 412_000_000_000)
+SMALL_HOST = HostSample(96.0, 2, 2.1, int(3.1 * GIB), 24 * GIB, 52_000_000_000)
+
+
+class Scene:
+    """A workspace whose jobs are put into any state."""
+
+    def __init__(self, root: Path) -> None:
+        self.manager = Manager.open(root)
+        self.log = self.manager._log
+
+    def add(self, kind: str, config: dict[str, Any], *, name: str, ago: float = 7200, **more: Any) -> Job:
+        job = self.manager.add(kind, config, name=name, environ={}, cwd=self.manager.workspace.root, **more)
+        with self.log.write():
+            self.log.update_job(job.id, created=NOW - ago)
+        return self.manager.job(job.id)
+
+    def start(self, job: Job, *, ago: float, pid: int = 4312, resumed: int | None = None) -> AttemptDir:
+        """An attempt of `job` runs since `ago` seconds."""
+        number = len(self.manager.job(job.id).attempts) + 1
+        folder = self.manager.workspace.run(job.id).attempt(number)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        with self.log.write():
+            first = {} if number > 1 else {"started": NOW - ago}
+            self.log.move(job.id, JobState.starting, **first)
+            self.log.move(job.id, JobState.running)
+            self.log.insert_attempt(job.id, number, state="running", token=f"t{number}", started=NOW - ago, pid=pid,
+                                    gpu="GPU-7f2c", resumed_step=resumed, fresh=int(resumed is None))
+        return folder
+
+    def write(self, job: Job, lines: Iterable[dict[str, Any]]) -> None:
+        """Append lines to the newest attempt's metrics.jsonl and take them in, as the runner does."""
+        number, folder = self.manager.workspace.run(job.id).attempts()[-1]
+        before = folder.metrics.read_text().count("\n") if folder.metrics.exists() else 0
+        with folder.metrics.open("a") as file:
+            for seq, line in enumerate(lines, before):
+                file.write(json.dumps({"seq": seq, **line}) + "\n")
+        Ingest(self.log, MetricLog(self.log)).all(job.id, number, job.kind, folder.metrics)
+
+    def end(self, job: Job, state: JobState, *, ago: float, reason: str = "", code: int | None = 0) -> None:
+        attempts = self.manager.job(job.id).attempts
+        with self.log.write():
+            if state is JobState.cancelled and attempts:
+                self.log.move(job.id, JobState.stopping)
+            self.log.move(job.id, state, ended=NOW - ago, reason=reason)
+            if attempts:
+                self.log.update_attempt(job.id, attempts[-1].number, state=state.value, ended=NOW - ago,
+                                        exit_code=code, cause=reason)
+
+    def output(self, job: Job, text: str) -> None:
+        self.manager.workspace.run(job.id).attempts()[-1][1].output.write_text(text)
+
+    def checkpoint(self, job: Job, step: int, *, ago: float, successes: int | None = None, best: bool = False,
+                   last: bool = False, size: int = 53_400_000) -> Path:
+        folder = self.manager.checkpoint_dir(job.id)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / step_file(step)
+        path.write_bytes(b"")
+        info = CheckpointInfo(size=size, sha256="0" * 64, kind="diffusion", step=step, created=NOW - ago,
+                              successes=successes, episodes=None if successes is None else 100)
+        write_json(path.with_suffix(".json"), info.model_dump())
+        for name, wanted in ((BEST, best), (LAST, last)):
+            if wanted:
+                (folder / name).unlink(missing_ok=True)
+                (folder / name).symlink_to(path.name)
+        return path
+
+
+def training(total: int, done: int, every: int, *, began: float, per_min: Callable[[int], float],
+             eval_every: int = 0, data_ratio: float = 0.02) -> Iterable[dict[str, Any]]:
+    """Lines of a diffusion run as its trainer writes them."""
+    yield {"event": "start", "time": began, "kind": "diffusion", "step_name": "iteration", "total_steps": total}
+    time = began
+    for i, step in enumerate(range(every, done + 1, every)):
+        rate = per_min(step)
+        time += 60 * every / rate
+        loss = 0.9 * math.exp(-step / (0.06 * total)) + 0.011 * (1 + 0.25 * math.sin(i * 1.7))
+        yield {"time": time, "step": step, "metrics": {
+            "train/loss": loss, "train/lr": 1e-4 * (1 + math.cos(math.pi * step / total)) / 2,
+            "throughput/iters_per_min": rate, "time/data_ratio": data_ratio, "time/eval_wait_ratio": 0.01}}
+        if eval_every and step % eval_every == 0:
+            wins = round(72 * (1 - math.exp(-step / (0.2 * total))))
+            yield {"time": time, "step": step, "metrics": {"eval/success_rate": wins / 100}}
+            yield {"time": time, "step": step, "event": "eval", "phase": "done", "successes": wins, "episodes": 100}
+
+
+LOG = "\n".join(
+    f"iteration {620_000 + i * 1000:>9,} of 1,000,000  loss {0.0113 + 0.0004 * (i % 3):.4f}  948 iterations/min  "
+    f"ETA {14 + i // 60}:{i % 60:02d}" for i in range(40)
+) + "\n"
+
+
+def busy(scene: Scene) -> None:
+    """A morning's work: one running, one stopped half-way, some waiting, some done."""
+    done = scene.add("demos", {"num_demos": 1000, "out": "demos/Peg.h5"}, name="demos-peg", ago=90_000)
+    scene.start(done, ago=88_000)
+    scene.write(done, [{"event": "start", "time": NOW - 88_000, "step_name": "demo", "total_steps": 1000},
+                       *({"time": NOW - 88_000 + 9 * i, "step": i, "metrics": {"demos/success_rate": 0.5}}
+                         for i in range(10, 1001, 10))])
+    scene.end(done, JobState.succeeded, ago=78_000)
+    lost = scene.add("diffusion", DIFFUSION, name="diffusion-peg-b4096", ago=60_000)
+    scene.start(lost, ago=59_000)
+    scene.write(lost, training(1_000_000, 70_000, 1000, began=NOW - 59_000, per_min=lambda s: 420))
+    scene.output(lost, "iteration 70,000\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.1 GiB\n")
+    scene.end(lost, JobState.failed, ago=48_000, code=1, reason="CUDA out of memory")
+    main = scene.add("diffusion", DIFFUSION, name="diffusion-peg", ago=41_000, preset="diffusion-peg")
+    began = NOW - 660 * 60
+    scene.start(main, ago=660 * 60)
+    rate: Callable[[int], float] = lambda s: 948 + 14 * math.sin(s / 17_000) - (510 if 310_000 < s < 330_000 else 0)  # noqa: E731
+    scene.write(main, training(1_000_000, 600_000, 1000, began=began, per_min=rate, eval_every=100_000))
+    scene.output(main, LOG)
+    for i in range(1, 7):
+        wins = round(72 * (1 - math.exp(-i / 2)))
+        scene.checkpoint(main, i * 100_000, ago=(6 - i) * 6400 + 900, successes=wins, best=i == 6, last=i == 6)
+    scene.add("diffusion", {**DIFFUSION, "seed": 2}, name="diffusion-peg-seed2", ago=36_000)
+    scene.add("evaluate", {"ckpt": f"@{main.id}/best", "num_eval_episodes": 500}, name="evaluate-peg", ago=30_000)
+    held = scene.add("diffusion", {**DIFFUSION, "batch_size": 4096, "lr": 2e-4}, name="diffusion-peg-b4096-lr2",
+                     ago=20_000, held=True)
+    with scene.log.write():
+        scene.log.update_job(main.id + 1, waiting_for=f"job {main.id}")
+        scene.log.update_job(main.id + 2, waiting_for=f"job {main.id}")
+        scene.log.update_job(held.id, reason="held by hand")
+    stopped = scene.add("command", {"command": "bash scripts/run_stack_cube.sh"}, name="run_stack_cube", ago=25_000)
+    scene.start(stopped, ago=24_000)
+    scene.output(stopped, "step 1\nstep 2\n")
+    scene.end(stopped, JobState.cancelled, ago=20_500, code=130)
+
+
+def app_of(scene: Scene, *, gpus: Iterable[GpuSample] = (H200,), host: HostSample = HOST,
+           monkeypatch: Any = None) -> PidecApp:
+    """The dashboard over the scene: no runner, a clock that stands still, this machine."""
+    if monkeypatch is not None:
+        monkeypatch.setattr("pidec_tui.feed.sample_host", lambda path: host)
+    app = PidecApp(scene.manager, monitor=FixedGpus(gpus), clock=lambda: NOW, start_runner=False)
+    app.place = "~/policy"
+    return app
