@@ -125,7 +125,9 @@ def test_a_file_of_maniskills_command_line_has_the_layout_of_ours() -> None:
         found: dict[str, object] = {}
         with h5py.File(path) as file:
             file["traj_0"].visititems(
-                lambda name, item: found.update({name: (item.dtype, item.shape[1:])}) if hasattr(item, "dtype") else None
+                lambda name, item: (
+                    found.update({name: (item.dtype, item.shape[1:])}) if hasattr(item, "dtype") else None
+                )
             )
         return found
 

@@ -168,9 +168,7 @@ def test_tasks_without_sparse_reward_or_with_two_robots_work_by_their_id() -> No
         ("TurnFaucet-v1", MODE, "python -m mani_skill.utils.download_asset TurnFaucet-v1"),
     ],
 )
-def test_wrong_names_get_one_clear_line(
-    env_id: str, mode: str, line: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_names_get_one_clear_line(env_id: str, mode: str, line: str, capfd: pytest.CaptureFixture[str]) -> None:
     """Else a typo ends in a traceback, and a missing download in a question that nobody can answer."""
     with pytest.raises(PidecError) as caught:
         make_env(env_id, control_mode=mode)
