@@ -25,16 +25,20 @@ class _Parser(argparse.ArgumentParser):
         if wrong:
             allowed = re.findall(r"[\w-]+", wrong[2])
             message = f'there is no "{wrong[1]}" here: {did_you_mean(wrong[1], allowed)}'
-        print(f"{self.prog}: {message}. See {self.prog} --help", file=sys.stderr)
+        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--workspace", metavar="DIR", default=argparse.SUPPRESS,
-                        help="default: $PIDEC_WORKSPACE, else the nearest parent with jobs/jobs.db, else this folder")
+    common = _Parser(add_help=False)
+    common.add_argument(
+        "--workspace",
+        metavar="DIR",
+        default=argparse.SUPPRESS,
+        help="default: $PIDEC_WORKSPACE, else the nearest parent with jobs/jobs.db, else this folder",
+    )
     common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="answer as JSON")
-    starts = argparse.ArgumentParser(add_help=False)
+    starts = _Parser(add_help=False)
     starts.add_argument("--no-runner", action="store_true", help="do not start a runner")
     parser = _Parser(prog="pidec-jobs", description="The queue of training jobs of a workspace.", parents=[common])
     actions = parser.add_subparsers(dest="action", metavar="COMMAND", required=True, parser_class=_Parser)

@@ -54,7 +54,7 @@ def _values(kind: str, groups: Sequence[Sequence[str]]) -> dict[str, Any]:
     for word in (word for group in groups for word in group):
         key, equals, text = word.partition("=")
         if not equals or not key.strip():
-            raise PidecError(f'--set {word}: it must be KEY=VALUE, as in --set batch_size=256')
+            raise PidecError(f"--set {word}: it must be KEY=VALUE, as in --set batch_size=256")
         key = key.strip().replace("-", "_")
         field = CONFIG_MODELS[kind].model_fields.get(key)
         values[key] = toml_value(text, as_text=field is not None and _is_text(field.annotation))
@@ -87,14 +87,16 @@ def add(options: Options) -> int:
     with _manager(options) as manager:
         if options.command is not None:
             values = {**_values("command", options.set), "command": options.command}
-            job = manager.add(
-                "command", values, name=options.name, lane=options.lane, after=after, held=options.held
-            )
+            job = manager.add("command", values, name=options.name, lane=options.lane, after=after, held=options.held)
         else:
             preset = load_preset(manager.workspace, options.preset)
             chosen = preset.path if options.preset.endswith(".toml") else preset.name
             job = manager.add_preset(
-                chosen, _values(preset.kind, options.set), name=options.name, lane=options.lane, after=after,
+                chosen,
+                _values(preset.kind, options.set),
+                name=options.name,
+                lane=options.lane,
+                after=after,
                 held=options.held,
             )
         warning = missing_keys(job.config)
@@ -187,7 +189,9 @@ def show(options: Options) -> int:
         job = manager.job(_id(options.job))
         latest = manager.latest(job.id)
         if options.json:
-            output.as_json({**output.job_json(job), "latest": latest, "checkpoints": str(manager.checkpoint_dir(job.id))})
+            output.as_json(
+                {**output.job_json(job), "latest": latest, "checkpoints": str(manager.checkpoint_dir(job.id))}
+            )
         else:
             output.job_page(job, latest, manager.checkpoint_dir(job.id), manager.log_path(job.id))
     return 0
@@ -298,10 +302,14 @@ def repair(options: Options) -> int:
     if report.set_aside:
         _say(f"the damaged job log is kept as {report.set_aside}")
     if options.json:
-        output.as_json({
-            "jobs": report.jobs, "points": report.points, "unreadable": list(report.unreadable),
-            "set_aside": report.set_aside,
-        })
+        output.as_json(
+            {
+                "jobs": report.jobs,
+                "points": report.points,
+                "unreadable": list(report.unreadable),
+                "set_aside": report.set_aside,
+            }
+        )
     else:
         print(f"{report.jobs} jobs and {report.points} metric values are back from the run folders")
     return 0
@@ -311,13 +319,15 @@ def runner(options: Options) -> int:
     with _manager(options) as manager:
         if options.what == "start":
             manager.ensure_runner()
-        elif options.what == "stop" and not manager.stop_runner():
-            _say("no runner is up")
+        elif options.what == "stop" and manager.stop_runner():
+            _say("the runner has ended; jobs that run go on, and the next runner takes them over")
         pid = manager.runner_pid()
         if options.json:
             output.as_json({"pid": pid})
+        elif pid is None:
+            print("no runner is up")
         else:
-            print("no runner is up" if pid is None else f"the runner is process {pid}, its log {manager.places.runner_log}")
+            print(f"the runner is process {pid}, its log {manager.places.runner_log}")
     return 0
 
 

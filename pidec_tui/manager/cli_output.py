@@ -40,9 +40,7 @@ def metric_rows(points: Sequence[MetricPoint]) -> list[dict[str, Any]]:
     """Points that were logged together as one row: `{"step", "time", "metrics": {name: value}}`."""
     rows: dict[tuple[int, int], dict[str, Any]] = {}
     for point in points:
-        row = rows.setdefault(
-            (point.attempt, point.seq), {"step": point.step, "time": point.time, "metrics": {}}
-        )
+        row = rows.setdefault((point.attempt, point.seq), {"step": point.step, "time": point.time, "metrics": {}})
         row["metrics"][point.name] = point.value
     return list(rows.values())
 

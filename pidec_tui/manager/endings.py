@@ -61,7 +61,14 @@ def of_loss(this_boot: bool) -> Ending:
 
 
 def settle(
-    log: JobLog, ws: Workspace, job: Job, number: int, ending: Ending, *, now: float, end_reason: str = "",
+    log: JobLog,
+    ws: Workspace,
+    job: Job,
+    number: int,
+    ending: Ending,
+    *,
+    now: float,
+    end_reason: str = "",
     write: bool = True,
 ) -> JobState:
     """Write down the ending of the job's attempt `number` and move the job on. Inside a write transaction.

@@ -26,9 +26,7 @@ def captured(kind: str, environ: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in sorted(environ.items())
-        if name not in _OF_ONE_PROCESS
-        and not is_secret(name, value)
-        and (kind == "command" or _KEPT.fullmatch(name))
+        if name not in _OF_ONE_PROCESS and not is_secret(name, value) and (kind == "command" or _KEPT.fullmatch(name))
     }
 
 
@@ -43,8 +41,7 @@ def for_attempt(
     base = {
         name: value
         for name, value in runner.items()
-        if name not in _OF_ONE_PROCESS
-        and (is_secret(name, value) or (kind != "command" and not _KEPT.fullmatch(name)))
+        if name not in _OF_ONE_PROCESS and (is_secret(name, value) or (kind != "command" and not _KEPT.fullmatch(name)))
     }
     return {**base, **stored, TOKEN_ENV: token, RUN_DIR_ENV: str(run_dir), WORKSPACE_ENV: str(workspace)}
 

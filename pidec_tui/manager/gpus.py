@@ -124,9 +124,7 @@ def _sample(nvml: Any, index: int) -> GpuSample:
         memory_total=int(memory.total),
         power_w=_ask(nvml, lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000),
         power_limit_w=_ask(nvml, lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000),
-        temperature_c=_ask(
-            nvml, lambda: float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
-        ),
+        temperature_c=_ask(nvml, lambda: float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))),
         sm_clock_mhz=clock,
         processes=tuple(
             _process(item.pid, item.usedGpuMemory)

@@ -82,9 +82,7 @@ class GpuLane:
         container: for tests.
     """
 
-    def __init__(
-        self, monitor: GpuMonitor, allowed_gib: Callable[[], float], *, container: bool | None = None
-    ) -> None:
+    def __init__(self, monitor: GpuMonitor, allowed_gib: Callable[[], float], *, container: bool | None = None) -> None:
         self._monitor = monitor
         self._allowed_gib = allowed_gib
         self._container = in_container() if container is None else container
@@ -137,6 +135,7 @@ class GpuLane:
             return f"{what}: job {running[gpu]} runs there"
         path = slot_path(gpu)
         try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # a forced folder may not be there yet
             lock = Lock.take(path, mode=0o666)  # any user of this machine may take it next
         except OSError as error:
             return f"{what}: its lock {path} cannot be opened ({error.strerror})"

@@ -29,11 +29,13 @@ class MetricLog:
             rows,
         )
         newest = {row[3]: (job, row[3], row[4], row[5], row[6]) for row in rows}
-        self._log.many("INSERT OR REPLACE INTO latest (job, name, step, time, value) VALUES (?, ?, ?, ?, ?)",
-                       newest.values())
+        self._log.many(
+            "INSERT OR REPLACE INTO latest (job, name, step, time, value) VALUES (?, ?, ?, ?, ?)", newest.values()
+        )
 
-    def add_event(self, job: int, attempt: int, seq: int, step: int | None, time: float, event: str,
-                  detail: dict[str, Any]) -> None:
+    def add_event(
+        self, job: int, attempt: int, seq: int, step: int | None, time: float, event: str, detail: dict[str, Any]
+    ) -> None:
         """Insert an event; one that is there already (same attempt and seq) is left as it is."""
         self._log.rows(
             "INSERT OR IGNORE INTO events (job, attempt, seq, step, time, event, detail) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -93,9 +95,7 @@ class MetricLog:
         return int(self._log.rows(sql, (job,))[0][0])
 
     def events(self, job: int, after_row: int) -> list[JobEvent]:
-        sql = (
-            "SELECT id, attempt, seq, step, time, event, detail FROM events WHERE job = ? AND id > ? ORDER BY id"
-        )
+        sql = "SELECT id, attempt, seq, step, time, event, detail FROM events WHERE job = ? AND id > ? ORDER BY id"
         rows = self._log.rows(sql, (job, after_row))
         return [JobEvent(row[0], row[1], row[2], row[3], row[4], row[5], json.loads(row[6])) for row in rows]
 

@@ -127,5 +127,3 @@ def kill_leftovers(token: str, started: Started | None) -> int:
         time.sleep(0.02)
         left = members(token, started)
     return count
-
-

@@ -39,8 +39,17 @@ class Queue:
         return found
 
     def add(
-        self, kind: str, values: Mapping[str, Any], *, name: str | None, lane: str | None, after: Sequence[int],
-        preset: str | None, held: bool, environ: Mapping[str, str] | None, cwd: Path | None,
+        self,
+        kind: str,
+        values: Mapping[str, Any],
+        *,
+        name: str | None,
+        lane: str | None,
+        after: Sequence[int],
+        preset: str | None,
+        held: bool,
+        environ: Mapping[str, str] | None,
+        cwd: Path | None,
         from_workspace: Mapping[str, Any] | None = None,
     ) -> Job:
         """See `Manager.add`. `from_workspace`: values whose relative paths count from the workspace (a preset's)."""

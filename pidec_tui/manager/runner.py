@@ -215,8 +215,12 @@ class Runner:
         if time.monotonic() - self._slots_touched < TOUCH_S:
             return
         self._slots_touched = time.monotonic()
-        self._gpus.touch(row[0] for row in self._log.rows(
-            "SELECT gpu FROM attempts WHERE state IN ('starting', 'running') AND gpu IS NOT NULL"))
+        self._gpus.touch(
+            row[0]
+            for row in self._log.rows(
+                "SELECT gpu FROM attempts WHERE state IN ('starting', 'running') AND gpu IS NOT NULL"
+            )
+        )
 
     def _idle_for(self) -> float:
         return time.monotonic() - self._idle_since

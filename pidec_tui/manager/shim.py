@@ -199,8 +199,10 @@ def _cgroup_events() -> list[str]:
             if not controllers:
                 paths += [f"/sys/fs/cgroup{group.rstrip('/')}/memory.events", "/sys/fs/cgroup/memory.events"]
             elif "memory" in controllers.split(","):
-                paths += [f"/sys/fs/cgroup/memory{group.rstrip('/')}/memory.oom_control",
-                          "/sys/fs/cgroup/memory/memory.oom_control"]
+                paths += [
+                    f"/sys/fs/cgroup/memory{group.rstrip('/')}/memory.oom_control",
+                    "/sys/fs/cgroup/memory/memory.oom_control",
+                ]
     return paths
 
 
