@@ -169,7 +169,7 @@ def read_payload(path: str | Path) -> dict[str, Any]:
         shapes = torch.load(path, map_location="meta", weights_only=True)
         claimed = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(shapes))
         if claimed > path.stat().st_size:
-            raise PidecError(f"{path} is not a checkpoint of ours: its tensors claim {claimed:,} bytes")
+            raise PidecError(f"{path} is not a checkpoint of ours: a tensor in it claims {claimed:,} bytes")
         payload = torch.load(path, map_location="cpu", weights_only=True)
     except PidecError:
         raise

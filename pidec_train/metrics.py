@@ -168,10 +168,9 @@ class MetricsFile:
             whole = b"\n" + data if self._torn else data
             written = os.write(self._fd, whole)
             if written < len(whole):
-                self._torn = True
                 raise OSError(f"{written} of {len(whole)} bytes written")
         except OSError as error:
-            first, self._failing = not self._failing, True
+            first, self._failing, self._torn = not self._failing, True, True
             return f"{self._path}: {error.strerror or error}; the run goes on, rows are lost" if first else ""
         self._torn = self._failing = False
         self._seq += 1
