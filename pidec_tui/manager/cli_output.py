@@ -37,12 +37,12 @@ def preset_json(preset: Preset) -> dict[str, Any]:
 
 
 def metric_rows(points: Sequence[MetricPoint]) -> list[dict[str, Any]]:
-    """Points that were logged together as one row: `{"step", "time", "metrics": {name: value}}`."""
+    """Points that were logged together as one row, by step: `{"step", "time", "metrics": {name: value}}`."""
     rows: dict[tuple[int, int], dict[str, Any]] = {}
     for point in points:
         row = rows.setdefault((point.attempt, point.seq), {"step": point.step, "time": point.time, "metrics": {}})
         row["metrics"][point.name] = point.value
-    return list(rows.values())
+    return sorted(rows.values(), key=lambda row: int(row["step"]))
 
 
 def check_key(key: str | None, names: Sequence[str], job_id: int) -> None:

@@ -1,8 +1,8 @@
 """Stands in for `pynvml`: the same functions, devices that a test describes.
 
-    nvml = FakeNvml([FakeGpu(uuid="GPU-a", memory_used=3 << 30, processes=[(4312, 18 << 30)])])
-    GpuMonitor(nvml).sample()
-    nvml.broken = nvml.NVMLError_GpuIsLost()        # every call fails from now on
+nvml = FakeNvml([FakeGpu(uuid="GPU-a", memory_used=3 << 30, processes=[(4312, 18 << 30)])])
+GpuMonitor(nvml).sample()
+nvml.broken = nvml.NVMLError_GpuIsLost()        # every call fails from now on
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ class NVMLError(Exception):
         return self.text
 
 
-class NVMLError_LibraryNotFound(NVMLError):  # noqa: N801  pynvml's own names
+class NVMLError_LibraryNotFound(NVMLError):
     text = "NVML Shared Library Not Found"
 
 
-class NVMLError_DriverNotLoaded(NVMLError):  # noqa: N801
+class NVMLError_DriverNotLoaded(NVMLError):
     text = "Driver Not Loaded"
 
 
-class NVMLError_LibRmVersionMismatch(NVMLError):  # noqa: N801
+class NVMLError_LibRmVersionMismatch(NVMLError):
     text = "Driver/library version mismatch"
 
 
-class NVMLError_NotSupported(NVMLError):  # noqa: N801
+class NVMLError_NotSupported(NVMLError):
     text = "Not Supported"
 
 
-class NVMLError_GpuIsLost(NVMLError):  # noqa: N801
+class NVMLError_GpuIsLost(NVMLError):
     text = "GPU is lost"
 
 
-class NVMLError_Uninitialized(NVMLError):  # noqa: N801
+class NVMLError_Uninitialized(NVMLError):
     text = "Uninitialized"
 
 
@@ -89,51 +89,51 @@ class FakeNvml:
         if self.initialised <= 0:
             raise NVMLError_Uninitialized()
 
-    def nvmlInit(self) -> None:  # noqa: N802
+    def nvmlInit(self) -> None:
         if self.broken is not None:
             raise self.broken
         self.initialised += 1
 
-    def nvmlShutdown(self) -> None:  # noqa: N802
+    def nvmlShutdown(self) -> None:
         self._check()
         self.initialised -= 1
 
-    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+    def nvmlDeviceGetCount(self) -> int:
         self._check()
         return len(self.gpus)
 
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> FakeGpu:  # noqa: N802
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> FakeGpu:
         self._check()
         return self.gpus[index]
 
-    def nvmlDeviceGetUUID(self, gpu: FakeGpu) -> str:  # noqa: N802
+    def nvmlDeviceGetUUID(self, gpu: FakeGpu) -> str:
         self._check()
         return gpu.uuid
 
-    def nvmlDeviceGetName(self, gpu: FakeGpu) -> bytes:  # noqa: N802
+    def nvmlDeviceGetName(self, gpu: FakeGpu) -> bytes:
         self._check()
         return gpu.name.encode()  # older drivers give bytes
 
-    def nvmlDeviceGetMemoryInfo(self, gpu: FakeGpu) -> Any:  # noqa: N802
+    def nvmlDeviceGetMemoryInfo(self, gpu: FakeGpu) -> Any:
         self._check()
         return SimpleNamespace(used=gpu.memory_used, total=gpu.memory_total, free=gpu.memory_total - gpu.memory_used)
 
-    def nvmlDeviceGetUtilizationRates(self, gpu: FakeGpu) -> Any:  # noqa: N802
+    def nvmlDeviceGetUtilizationRates(self, gpu: FakeGpu) -> Any:
         return SimpleNamespace(gpu=self._known(gpu.utilization), memory=0)
 
-    def nvmlDeviceGetPowerUsage(self, gpu: FakeGpu) -> int:  # noqa: N802
+    def nvmlDeviceGetPowerUsage(self, gpu: FakeGpu) -> int:
         return int(self._known(gpu.power_w) * 1000)
 
-    def nvmlDeviceGetEnforcedPowerLimit(self, gpu: FakeGpu) -> int:  # noqa: N802
+    def nvmlDeviceGetEnforcedPowerLimit(self, gpu: FakeGpu) -> int:
         return int(self._known(gpu.power_limit_w) * 1000)
 
-    def nvmlDeviceGetTemperature(self, gpu: FakeGpu, sensor: int) -> int:  # noqa: N802
+    def nvmlDeviceGetTemperature(self, gpu: FakeGpu, sensor: int) -> int:
         return int(self._known(gpu.temperature_c))
 
-    def nvmlDeviceGetClockInfo(self, gpu: FakeGpu, clock: int) -> int:  # noqa: N802
+    def nvmlDeviceGetClockInfo(self, gpu: FakeGpu, clock: int) -> int:
         return int(self._known(gpu.sm_clock_mhz))
 
-    def nvmlDeviceGetComputeRunningProcesses(self, gpu: FakeGpu) -> list[Any]:  # noqa: N802
+    def nvmlDeviceGetComputeRunningProcesses(self, gpu: FakeGpu) -> list[Any]:
         self._check()
         return [SimpleNamespace(pid=pid, usedGpuMemory=memory) for pid, memory in gpu.processes]
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.manager.jobs_support import QUICK
 
 from pidec_tui.manager.joblog import JobLog
 from pidec_tui.manager.manager import Manager
 from pidec_tui.manager.procs import Started, kill_leftovers
+from tests.manager.jobs_support import QUICK
 
 
 def end_everything(manager: Manager) -> None:

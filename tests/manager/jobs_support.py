@@ -14,7 +14,7 @@ from pidec_tui.manager.manager import Manager
 
 # A trainer that keeps the agreement (metrics.jsonl, checkpoints, exit codes) without torch. What it does is said in
 # PIDEC_FAKE: "steps=5 pause=0.1 checkpoint_at=2 exit=0 end=succeeded ignore_term=1 child=1".
-TRAINER = '''
+TRAINER = """
 import json, os, signal, subprocess, sys, time
 from pathlib import Path
 words = sys.argv[1:]
@@ -57,7 +57,7 @@ if does.get("end"):
 print(does.get("last_words", "bye"), file=sys.stderr, flush=True)
 time.sleep(float(does.get("linger", 0)))
 sys.exit(int(does.get("exit", 0)))
-'''
+"""
 
 QUICK = "poll_s = 0.05\ncancel_grace_s = 0.6\n"
 
