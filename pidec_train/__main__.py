@@ -30,6 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         args=argv,
     )
     os.umask(0o077)  # checkpoints and logs are the user's own
+    # Torch's threads spin while they wait for each other. Two of them on two cores that others use too went at 13
+    # iterations a minute, sleeping ones at 282. Read when torch is loaded, which is not yet.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code: int = arguments.execute()
     except PidecError as error:

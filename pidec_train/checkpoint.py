@@ -167,7 +167,7 @@ def read_payload(path: str | Path) -> dict[str, Any]:
     try:
         # First the shapes alone: a view may claim terabytes out of a file of kilobytes.
         shapes = torch.load(path, map_location="meta", weights_only=True)
-        claimed = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(shapes))
+        claimed = max((tensor.numel() * tensor.element_size() for tensor in _tensors(shapes)), default=0)
         if claimed > path.stat().st_size:
             raise PidecError(f"{path} is not a checkpoint of ours: a tensor in it claims {claimed:,} bytes")
         payload = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,0 +1,398 @@
+"""The diffusion trainer from its command line: what it writes, how it stops and goes on, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pidec_train import train_diffusion
+from pidec_train.__main__ import main
+from pidec_train.checkpoint import read_payload
+from pidec_train.diffusion_learner import DiffusionLearner
+from pidec_train.protocol.rundir import MetricsLine, parse_metrics, read_checkpoint_info
+
+SMALL = [
+    "--env-id", "PushCube-v1", "--unet-dims", "8", "16", "--batch-size", "16", "--total-iters", "12", "--lr", "1e-3",
+    "--warmup-steps", "2", "--log-freq", "4", "--eval-freq", "0", "--device", "cpu",
+]
+
+
+class Run:
+    """`pidec-train diffusion` in this process, in folders of its own."""
+
+    def __init__(self, tmp_path: Path, demos: Path, name: str = "a") -> None:
+        self.demos, self.checkpoints = demos, tmp_path / name / "ck"
+        self._runs, self._attempt = tmp_path / name / "run", 0
+
+    @property
+    def run_dir(self) -> Path:
+        return self._runs / f"attempt-{self._attempt}"
+
+    def __call__(self, *flags: str) -> int:
+        self._attempt += 1
+        return main(["diffusion", *self.arguments(*flags)])
+
+    def arguments(self, *flags: str) -> list[str]:
+        where = ["--run-dir", str(self.run_dir), "--checkpoint-dir", str(self.checkpoints)]
+        return ["--demo-path", str(self.demos), *SMALL, *where, *flags]
+
+    def lines(self) -> list[MetricsLine]:
+        return [line for _, line in parse_metrics((self.run_dir / "metrics.jsonl").read_bytes())]
+
+    def rows(self) -> dict[int, dict[str, float | None]]:
+        return {line.step or 0: line.metrics for line in self.lines() if line.metrics}
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        return [{"step": line.step, **line.detail()} for line in self.lines() if line.event == name]
+
+    def last(self) -> dict[str, Any]:
+        return read_payload(self.checkpoints / "last.pt")
+
+
+@pytest.fixture
+def run(tmp_path: Path, make_demos: Callable[..., Path]) -> Run:
+    return Run(tmp_path, make_demos())
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, iteration: int) -> None:
+    """Deliver a real SIGTERM to this process in the middle of one iteration."""
+    iterate = DiffusionLearner.iterate
+
+    def iterate_and_signal(self: DiffusionLearner) -> Any:
+        if self.iteration + 1 == iteration:
+            signal.raise_signal(signal.SIGTERM)
+        return iterate(self)
+
+    monkeypatch.setattr(DiffusionLearner, "iterate", iterate_and_signal)
+
+
+def test_a_run_leaves_curve_and_checkpoint(run: Run) -> None:
+    assert run("--action-norm", "min_max", "--obs-norm", "mean_std") == 0
+    assert list(run.rows()) == [1, 2, 4, 8, 12]
+    assert set(run.rows()[4]) == {
+        "train/loss", "train/lr", "throughput/iters_per_min", "time/data_ratio", "time/eval_wait_ratio",
+    }
+    assert run.rows()[12]["train/loss"] < run.rows()[1]["train/loss"]  # type: ignore[operator]
+    start, end = run.events("start")[0], run.events("end")[0]
+    assert (start["kind"], start["step_name"], start["total_steps"], start["resumed_step"]) == (
+        "diffusion", "iteration", 12, None,
+    )
+    assert end["state"] == "succeeded"
+    assert run.events("checkpoint") == [{"step": 12, "path": str(run.checkpoints / "step-000000012.pt")}]
+    info = read_checkpoint_info(run.checkpoints / "step-000000012.pt")
+    assert info and (info.step, info.env_id) == (12, "PushCube-v1")
+    assert (info.action_norm, info.obs_norm) == ("min_max", "mean_std")
+    assert (info.obs_dim, info.act_dim, info.successes) == (5, 7, None)
+    payload = run.last()
+    assert payload["config"]["lr"] == 1e-3 and payload["obs_norm"]["kind"] == "mean_std"
+    assert not (run.checkpoints / "best.pt").exists(), "nothing was evaluated"
+
+
+def test_saves_every_so_often_and_keeps_the_last(run: Run) -> None:
+    assert run("--save-freq", "5") == 0
+    assert [event["step"] for event in run.events("checkpoint")] == [5, 10, 12]
+    assert sorted(p.name for p in run.checkpoints.glob("*.pt")) == ["last.pt", "step-000000012.pt"]
+
+
+@pytest.mark.parametrize("batch_size", ["16", "100"])  # several epochs; a batch larger than the demos
+def test_stopped_and_resumed_equals_undisturbed(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: str
+) -> None:
+    """A job that was interrupted must not end up as another experiment: every bit is the same."""
+    assert run("--batch-size", batch_size) == 0
+    other = Run(tmp_path, run.demos, "b")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 7)
+        assert other("--batch-size", batch_size) == 130
+    assert other.events("end")[0]["state"] == "interrupted"
+    assert "iteration 7" in other.events("end")[0]["reason"]
+    assert other.last()["step"] == 7
+    assert other("--batch-size", batch_size, "--resume") == 0
+    assert other.events("start")[0]["resumed_step"] == 7 and min(other.rows()) == 8
+    undisturbed, resumed = run.last(), other.last()
+    for weights in ("agent", "ema_agent"):
+        for name, tensor in undisturbed[weights].items():
+            assert torch.equal(tensor, resumed[weights][name]), (weights, name)
+    assert torch.equal(undisturbed["generators"]["noise"], resumed["generators"]["noise"])
+    moments = [payload["optimizer"]["state"][3]["exp_avg_sq"] for payload in (undisturbed, resumed)]
+    assert torch.equal(*moments)
+    info = read_checkpoint_info(other.checkpoints / "step-000000012.pt")
+    assert info and info.parent_sha256, "where it came from is not told"
+
+
+def test_another_seed_is_another_run(run: Run, tmp_path: Path) -> None:
+    assert run() == 0
+    other = Run(tmp_path, run.demos, "b")
+    assert other("--seed", "2") == 0
+    name = "noise_pred_net.final_conv.1.weight"
+    assert not torch.equal(run.last()["agent"][name], other.last()["agent"][name])
+
+
+def test_thread_count_comes_back_with_the_state(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads add in another order than one: the resumed run would drift from what it was."""
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        run()
+    path = run.checkpoints / "last.pt"
+    assert read_payload(path)["threads"] == 1
+    torch.set_num_threads(2)
+    assert run("--resume") == 0
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [(["--lr", "0.1"], "lr is 0.1 but was 0.001"), (["--total-iters", "20"], "total_iters is 20 but was 12"),
+     (["--unet-dims", "16", "32"], "unet_dims is [16, 32] but was [8, 16]"),
+     (["--num-demo-traj", "2"], "num_demo_traj is 2 but was None")],
+)
+def test_resume_refuses_another_config_by_name(run: Run, capsys: Any, flags: list[str], told: str) -> None:
+    assert run() == 0
+    assert run("--resume", *flags) == 2
+    assert f"cannot resume with another config: {told}" in capsys.readouterr().err
+    assert run.events("end")[0]["state"] == "failed"
+
+
+def test_resume_refuses_other_demos_under_the_same_name(run: Run, make_demos: Any, capsys: Any) -> None:
+    assert run() == 0
+    make_demos(seed=5)
+    assert run("--resume") == 2
+    assert "does not hold the demos the run began with" in capsys.readouterr().err
+
+
+def test_resume_may_change_what_does_not_matter(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        run()
+    moved = run.demos.rename(run.demos.with_name("moved.h5"))
+    run.demos.with_suffix(".json").rename(moved.with_suffix(".json"))
+    run.demos = moved
+    assert run("--resume", "--log-freq", "1", "--save-freq", "4", "--num-eval-episodes", "7") == 0
+    assert [event["step"] for event in run.events("checkpoint")] == [4, 8, 12]
+
+
+def test_resume_passes_over_a_damaged_checkpoint_and_says_so(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """A disk error in the newest checkpoint costs some iterations; with nothing good left it is no silent restart."""
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        run()
+    (run.checkpoints / "best.pt").symlink_to("step-000000005.pt")  # as if it had been evaluated
+    assert run("--resume") == 0
+    damaged = run.checkpoints / "step-000000012.pt"
+    damaged.write_bytes(damaged.read_bytes()[:-5])
+    assert run("--resume") == 0
+    assert run.events("start")[0]["resumed_step"] == 5
+    assert "step-000000012.pt is passed over" in run.events("warning")[0]["message"]
+    for path in run.checkpoints.glob("step-*.pt"):
+        path.write_bytes(b"")
+    assert run("--resume") == 1
+    assert "no checkpoint in" in capsys.readouterr().err
+
+
+def test_resume_without_a_checkpoint_begins_afresh_and_says_so(run: Run) -> None:
+    assert run("--resume") == 0
+    assert "beginning afresh" in run.events("warning")[0]["message"]
+    assert run.last()["step"] == 12
+
+
+def test_a_fresh_run_in_a_used_folder_does_not_mix_with_the_old_one(run: Run) -> None:
+    assert run() == 0
+    assert run("--total-iters", "6") == 0
+    assert run.last()["step"] == 6
+    assert "moved to" in run.events("warning")[0]["message"]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    iterate = DiffusionLearner.iterate
+
+    def poisoned(self: DiffusionLearner) -> Any:
+        if self.iteration == 6:
+            with torch.no_grad():
+                next(self.policy.parameters()).fill_(float("nan"))
+        return iterate(self)
+
+    monkeypatch.setattr(DiffusionLearner, "iterate", poisoned)
+    assert run("--save-freq", "1") == 1
+    error = capsys.readouterr().err
+    assert "not finite at iteration 7" in error and "step-000000006.pt" in error
+    assert run.last()["step"] == 6
+    assert all(torch.isfinite(tensor).all() for tensor in run.last()["agent"].values())
+    assert run.events("end")[0]["state"] == "failed"
+
+
+def test_out_of_memory_names_the_next_batch_size(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def full(self: DiffusionLearner) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate …")
+
+    monkeypatch.setattr(DiffusionLearner, "iterate", full)
+    assert run("--batch-size", "64") == 1
+    assert "CUDA out of memory at batch_size 64. Try --batch-size 32." in capsys.readouterr().err
+
+
+def test_a_full_disk_costs_one_checkpoint_and_not_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = train_diffusion.CheckpointFolder.save
+
+    def sometimes(self: Any, payload: Any, info: Any) -> Path:
+        if payload["step"] == 5:
+            raise OSError(28, "No space left on device")
+        return save(self, payload, info)
+
+    monkeypatch.setattr(train_diffusion.CheckpointFolder, "save", sometimes)
+    assert run("--save-freq", "5") == 0
+    assert [event["step"] for event in run.events("checkpoint")] == [10, 12]
+    assert "No space left on device" in run.events("warning")[0]["message"]
+
+
+def test_advice_about_values_that_are_legal(run: Run) -> None:
+    assert run("--batch-size", "100", "--warmup-steps", "12") == 0
+    batch, warmup = (event["message"] for event in run.events("warning"))
+    assert "batch_size 100 is more than the 67 windows" in batch
+    assert "warmup_steps 12 is not less than total_iters 12" in warmup
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_without_cuda(run: Run, capsys: Any) -> None:
+    assert run("--device", "cuda") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("pidec-train: device cuda: ") and "Use --device cpu or auto" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--unet-dims", "8", "12"], "unet_dims [12] must be positive and divisible by n_groups 8"),
+        (["--act-horizon", "16"], "obs_horizon 2 + act_horizon 16 - 1 must not exceed pred_horizon 16"),
+        (["--pred-horizon", "15"], "pred_horizon 15 must be divisible by 2"),
+        (["--batch-size", "0"], "batch_size = 0"),
+        (["--env-id", "PickCube-v1"], "holds demos of PushCube-v1, not of env_id PickCube-v1"),
+        (["--control-mode", "pd_joint_pos"], "was recorded with control mode pd_ee_delta_pose"),
+        (["--demo-path", "nowhere.h5"], "demo file nowhere.h5 does not exist"),
+        (["--num-demo-traj", "9"], "num_demo_traj 9 is more than the 3 demos"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(run: Run, capsys: Any, flags: list[str], told: str) -> None:
+    assert run(*flags) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert error[-1].startswith("pidec-train: ") and told in error[-1]
+    assert not any("Traceback" in line for line in error)
+
+
+def test_joint_positions_beyond_one_need_normalisation(run: Run, make_demos: Any, capsys: Any) -> None:
+    """The sampler clips to [-1, 1]: joint angles would be cut off silently."""
+    import h5py
+
+    path = make_demos(control_mode="pd_joint_pos")
+    with h5py.File(path, "r+") as h5:
+        h5["traj_0/actions"][3, 1] = 2.5
+    assert run("--control-mode", "pd_joint_pos") == 2
+    assert "reach 2.50. Use --action-norm min_max." in capsys.readouterr().err
+    assert run("--control-mode", "pd_joint_pos", "--action-norm", "min_max") == 0
+
+
+def test_resume_by_hand_needs_to_know_what(capsys: Any) -> None:
+    assert main(["diffusion", "--resume"]) == 2
+    assert "--resume needs --run-dir and --checkpoint-dir" in capsys.readouterr().err
+
+
+def test_by_hand_it_writes_into_the_workspace(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIDEC_WORKSPACE", str(tmp_path / "ws"))
+    assert main(["diffusion", "--demo-path", str(run.demos), *SMALL, "--total-iters", "1"]) == 0
+    (metrics,) = (tmp_path / "ws" / "jobs" / "runs").glob("hand-*-PushCube-v1/attempt-1/metrics.jsonl")
+    (last,) = (tmp_path / "ws" / "checkpoints").glob("hand-*-PushCube-v1/last.pt")
+    assert metrics.parent.parent.name == last.parent.name
+    assert oct(last.resolve().stat().st_mode & 0o777) == "0o600"
+
+
+def test_a_real_process_saves_on_sigterm_and_leaves_at_once_on_the_second(run: Run) -> None:
+    """What the queue's cancel, a reboot and Ctrl-C do."""
+    run._attempt = 1
+    command = [sys.executable, "-m", "pidec_train", "diffusion", *run.arguments("--total-iters", "1000000")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True)
+    try:
+        wait_for(lambda: run.run_dir.joinpath("metrics.jsonl").exists() and len(run.rows()) >= 2)
+        process.send_signal(signal.SIGTERM)
+        _, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, error
+    assert "pidec-train: stopped by SIGTERM at iteration" in error and "Traceback" not in error
+    assert run.events("end")[0]["state"] == "interrupted"
+    assert run.last()["step"] == run.events("checkpoint")[-1]["step"]
+    code = (
+        "from pidec_train.stopping import StopRequest; import signal, time; s = StopRequest(); s.install()\n"
+        "signal.raise_signal(signal.SIGINT); print(bool(s), flush=True); signal.raise_signal(signal.SIGINT)\n"
+        "time.sleep(9)"
+    )
+    twice = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (twice.returncode, twice.stdout) == (130, "True\n")
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.1)
+
+
+def test_help_is_fast_and_without_torch(repo: Path) -> None:
+    """`pidec-train --help` and a typing error must not cost the seconds that torch takes to load."""
+    code = (
+        "import sys; from pidec_train.__main__ import main\n"
+        "for argv in (['--help'], ['diffusion', '--help'], ['diffusion', '--no-such-flag'], ['nonsense'], []):\n"
+        "    try: main(argv)\n"
+        "    except SystemExit as end: codes = globals().setdefault('codes', []); codes.append(end.code)\n"
+        "print(codes, main(['diffusion', '--batch-size', '0']), [m for m in ('torch', 'h5py', 'wandb', 'mani_skill')"
+        " if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=repo)
+    assert done.stdout.splitlines()[-1] == "[0, 0, 2, 2, 2] 2 []", done.stderr
+
+
+def test_every_config_field_is_a_flag() -> None:
+    """The queue starts jobs by `command_line`: a field without its flag would make a job that cannot start."""
+    from pidec_train.protocol.config import DiffusionConfig, command_line
+
+    changed = DiffusionConfig(
+        env_id="A-v1", demo_path="d.h5", num_demo_traj=3, total_iters=5, batch_size=7, lr=0.5, seed=9, obs_horizon=1,
+        act_horizon=2, pred_horizon=8, diffusion_step_embed_dim=32, unet_dims=(16, 32), n_groups=4,
+        num_diffusion_iters=50, warmup_steps=1, control_mode="pd_joint_pos", action_norm="min_max",
+        obs_norm="mean_std", log_freq=3, eval_freq=0, save_freq=0, num_eval_episodes=4, num_eval_envs=2,
+        max_episode_steps=30, device="cpu", track=True, wandb_project_name="p", wandb_entity="e", exp_name="x y",
+    )
+    assert all(getattr(changed, name) != field.default for name, field in DiffusionConfig.model_fields.items())
+    seen: list[Any] = []
+
+    class Fake:
+        @staticmethod
+        def run(config: Any, **kwargs: Any) -> int:
+            seen.append((config, kwargs))
+            return 0
+
+    import pidec_train
+
+    before = pidec_train.train_diffusion
+    pidec_train.train_diffusion = Fake  # type: ignore[attr-defined]
+    try:
+        flags = ["--run-dir", "/r", "--checkpoint-dir", "/c", "--resume"]
+        assert main([*command_line("diffusion", changed), *flags]) == 0
+    finally:
+        pidec_train.train_diffusion = before
+    assert seen[0][0] == changed
+    assert seen[0][1]["resume"] is True and json.dumps(str(seen[0][1]["run_dir"])) == '"/r"'
