@@ -77,18 +77,18 @@ def _collect(config: DemosConfig, store: DemoStore, writer: MetricWriter, stop: 
             pool.hand_out()
             for seed, outcome in pool.collect():
                 store.record(seed, outcome == SAVED, outcome)
-                _report(config, store, writer)
+                _report(config, store, writer, outcome)
     finally:
         pool.close()
 
 
-def _report(config: DemosConfig, store: DemoStore, writer: MetricWriter) -> None:
+def _report(config: DemosConfig, store: DemoStore, writer: MetricWriter, outcome: str) -> None:
     kept, attempted = len(store.kept), store.attempted
     writer.log(min(kept, config.num_demos), {"demos/attempted": attempted, "demos/success_rate": kept / attempted})
     if attempted >= GIVE_UP_AFTER and not kept:
         raise RunFailed(
-            f"not one successful demo of {config.env_id} with {config.control_mode} in {attempted} seeds",
-            "Try another --control-mode.",
+            f"not one successful demo of {config.env_id} with {config.control_mode} in {attempted} seeds; "
+            f"the last one: {outcome}"
         )
 
 

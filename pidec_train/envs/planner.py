@@ -52,7 +52,7 @@ class DemoServer:
         """Try the episode of `seed`; a success is left as `<folder>/<seed>.h5` with its `.json`.
 
         Returns:
-            SAVED, PLAN_FAILED or REPLAY_FAILED.
+            SAVED, or why there is none: PLAN_FAILED (with the planner's error, if it had one) or REPLAY_FAILED.
 
         Raises:
             PidecError: ManiSkill's replay cannot convert to this control mode.
@@ -61,8 +61,8 @@ class DemoServer:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         try:
-            if not self._plan(seed, work):
-                return PLAN_FAILED
+            if failure := self._plan(seed, work):
+                return failure
             made = self._replay(work)
             if made is None:
                 return REPLAY_FAILED
@@ -73,21 +73,21 @@ class DemoServer:
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
-    def _plan(self, seed: int, work: Path) -> bool:
-        """Record the planner's episode as work/plan.h5; False where it finds no path or does not succeed."""
+    def _plan(self, seed: int, work: Path) -> str:
+        """Record the planner's episode as work/plan.h5; what went wrong, "" if it succeeded."""
         recorder = _recorder(self._planned, work, _PLAN)
+        failure = ""
         try:
             result = self._solve(recorder, seed=seed, debug=False, vis=False)
-        except PidecError:
-            raise
         except Exception as error:  # noqa: BLE001  (solutions raise whatever goes wrong in their geometry)
-            print(f"seed {seed}: {type(error).__name__}: {error}")
-            result = -1
-        solved = not isinstance(result, int) and bool(result[-1]["success"].item())
-        if solved:
-            recorder.flush_trajectory()
+            failure = f"{PLAN_FAILED}: {type(error).__name__}: {error}"
+        else:
+            if isinstance(result, int) or not result[-1]["success"].item():  # -1: it found no path
+                failure = PLAN_FAILED
+            else:
+                recorder.flush_trajectory()
         recorder.close()
-        return solved
+        return failure
 
     def _replay(self, work: Path) -> Path | None:
         """Replay work/plan.h5 in the wanted control mode; the file made, None where it does not end in success."""
