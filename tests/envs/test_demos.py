@@ -23,7 +23,7 @@ from pidec_train.envs.demo_store import DemoStore
 from pidec_train.envs.planner import DemoServer, part_path
 from pidec_train.make_demos import run
 from pidec_train.protocol.config import DemosConfig
-from pidec_train.protocol.errors import PidecError, Stopped
+from pidec_train.protocol.errors import PidecError, RunFailed, Stopped
 from pidec_train.protocol.rundir import parse_metrics
 from pidec_train.stopping import StopRequest
 
@@ -162,6 +162,16 @@ def test_a_task_that_cannot_be_planned_gets_one_clear_line(env_id: str, mode: st
     with pytest.raises(PidecError) as caught:
         DemoServer(env_id, mode)
     assert line in caught.value.line() and caught.value.exit_code == 2
+
+
+@pytest.mark.sim
+def test_a_planner_that_never_succeeds_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a job would hold its slot for ever. (The drawing planners of ManiSkill 3.0.1 raise for every seed.)"""
+    import pidec_train.make_demos
+
+    monkeypatch.setattr(pidec_train.make_demos, "GIVE_UP_AFTER", 2)
+    with pytest.raises(RunFailed, match=r"not one successful demo of DrawTriangle-v1 .* in 2 seeds.*plan failed"):
+        run(config(tmp_path / "demos.h5", 2, env_id="DrawTriangle-v1"), None, StopRequest())
 
 
 # --- the store alone ---------------------------------------------------------------------------------------------
