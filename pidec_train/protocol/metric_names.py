@@ -50,6 +50,8 @@ _ALL = (
     MetricInfo(EVAL_SUCCESS_AT_END, "", "share of episodes whose last step is a success", "up"),
     MetricInfo(EVAL_RETURN, "", "mean undiscounted return of an episode", "up"),
     MetricInfo(EVAL_EPISODE_LENGTH, "env steps", "mean length of an episode", "down"),
+    MetricInfo("demos/attempted", "", "seeds that the motion planner has tried so far"),
+    MetricInfo("demos/success_rate", "", "share of the tried seeds that gave a demonstration", "up"),
     MetricInfo(TIME_DATA_RATIO, "", "share of the time spent fetching batches", "down"),
     MetricInfo(TIME_EVAL_WAIT_RATIO, "", "share of the time spent waiting for evaluations", "down"),
 )
