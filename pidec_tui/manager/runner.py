@@ -239,10 +239,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         lock = Lock.take(places.runner_lock, wait_s=LOCK_WAIT_S)
         if lock is None:
             return 0  # one is up
-        lock.write(str(os.getpid()))
+        lock.write("")  # doors wait for the process id: it is put down once this runner is fit for work
         _trim(places.runner_log)
-        log.info("runner %d of %s", os.getpid(), places.workspace.root)
         runner = Runner(places, repair.open_log(places), load_settings(places.workspace.jobs), GpuMonitor())
+        log.info("runner %d of %s", os.getpid(), places.workspace.root)
+        lock.write(str(os.getpid()))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: runner.stop())
         runner.run()

@@ -111,9 +111,11 @@ class Arena:
         self.manager.close()
 
 
-def runner_killed_again_and_again(folder: Path, rng: random.Random, *, jobs: int, pause: tuple[float, float]) -> int:
+def runner_killed_again_and_again(
+    folder: Path, rng: random.Random, *, jobs: int, pause: tuple[float, float], cpu_slots: int = 2
+) -> int:
     """One-second jobs while the runner is killed with -9: each must have run exactly once. Gives the kills."""
-    arena = Arena(folder, jobs=jobs, seconds=1.0)
+    arena = Arena(folder, jobs=jobs, seconds=1.0, cpu_slots=cpu_slots)
     kills = 0
     try:
         deadline = time.monotonic() + 10 * jobs + 30
