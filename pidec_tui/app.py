@@ -61,6 +61,9 @@ class PidecApp(App[None]):
         self._new_job: int | None = None
         self.feed = Feed(manager, monitor or GpuMonitor(), self.post_message, start_runner=start_runner)
         self.place = _short(manager.workspace.root)
+        for name, each in self.available_themes.items():
+            if each.ansi:  # these name colours that cells of a table cannot have
+                self.unregister_theme(name)
         for each in (theme.DARK, theme.LIGHT):
             self.register_theme(each)
         self.theme = theme.chosen()

@@ -63,10 +63,9 @@ class FormScreen(PidecScreen):
         with VerticalScroll(id="fields", can_focus=False):
             yield from (self._row(field) for field in self._fields if field.first)
             yield from (self._row(field, self._first_name(field)) for field in self._job_rows if field.first)
-            rest = [field for field in self._fields if not field.first]
+            rest = [field for field in (*self._fields, *self._job_rows) if not field.first]
             yield Input(placeholder=f"{plural(len(rest), 'more setting')}: type to find one, ctrl+o shows all", compact=True, id="filter")
             yield from (self._row(field) for field in rest)
-            yield from (self._row(field) for field in self._job_rows if not field.first)
         yield Static(id="form-help", markup=False)
         yield Static(id="command-line", markup=False)
 
@@ -124,13 +123,14 @@ class FormScreen(PidecScreen):
         command.update(line or f"✗ {errors.get('') or plural(len(errors), 'setting') + ' to put right'}")
 
     def _is_open(self, row: FieldRow, speaks: bool) -> bool:
-        """Fields that people change first, and what was changed, is wrong or is looked for."""
+        """Fields that people change first; and what is or was no default, is typed in, is wrong or is looked for."""
         wanted = self.query_one("#filter", Input).value.strip().lower().replace("-", "_").replace(" ", "_")
         if row.field.first or speaks or (self._unfolded and not wanted):
             return True
         if wanted:
             return wanted in row.field.name or wanted in row.field.description.lower().replace(" ", "_")
-        return row.text != (row.field.default or "")
+        default = row.field.default or ""
+        return row.has_keyboard() or row.text != default or row.initial != default
 
     def _say_help(self) -> None:
         row = next((row for row in self._rows() if row.has_keyboard()), None)

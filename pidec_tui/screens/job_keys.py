@@ -40,7 +40,8 @@ class JobKeys(BoardScreen):
         begun = job.attempts[-1].started if job.attempts and job.state.active else job.created
         age = duration(self.door.clock() - begun)
         since = f"running for {age}" if job.state.active else f"waiting for {age}"
-        kept = " What it saved stays; r goes on from there." if job.state.active else ""
+        again = "r starts it again" if job.kind == "command" else "what it saved stays, and r goes on from there"
+        kept = f" {again[0].upper()}{again[1:]}." if job.state.active else ""
         self.app.push_screen(
             Question(f"Cancel job {job.id}, {job.name}, {since}?{kept}", "cancel it", "keep it"),
             lambda yes: self.door.act(lambda m: m.cancel(job.id), f"Job {job.id} cancelled") if yes else None,

@@ -122,7 +122,9 @@ class MainScreen(JobKeys):
         board = self.door.board
         if board.jobs is None:
             return
-        self.set_class(not board.jobs, "-empty")
+        if self.has_class("-empty") == bool(board.jobs):
+            self.set_class(not board.jobs, "-empty")
+            self.call_after_refresh(self.show_all)  # other panes appear, whose widths are not known yet
         queue = self.query_one(QueueTable)
         if inner_width(queue):
             queue.show(board, self.door.clock(), inner_width(queue))

@@ -40,8 +40,12 @@ class LogView(ScrollView, can_focus=True):
         widest = max((cell_len(line) for line in self.lines), default=0)
         self.virtual_size = Size(widest, len(self.lines))
         if self.follow:
-            self.scroll_end(animate=False, immediate=True, x_axis=False)
+            self.call_after_refresh(self._to_end)  # how far it can scroll is known after the next layout
         self.refresh()
+
+    def _to_end(self) -> None:
+        if self.follow:
+            self.scroll_end(animate=False, immediate=True, x_axis=False)
 
     def render_line(self, y: int) -> Strip:
         left, top = self.scroll_offset

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from textual.pilot import Pilot
+
 from pidec_train.protocol.rundir import BEST, LAST, AttemptDir, CheckpointInfo, step_file, write_json
 from pidec_tui.app import PidecApp
 from pidec_tui.manager.gpus import GpuMonitor, GpuProcess, GpuSample
@@ -25,7 +27,7 @@ DIFFUSION = {"total_iters": 1_000_000, "eval_freq": 100_000, "save_freq": 100_00
 
 
 class FixedGpus(GpuMonitor):
-    """What the machine looks like in a test: these samples, always."""
+    """What the GPUs look like in a test: these samples, always."""
 
     def __init__(self, samples: Iterable[GpuSample] = (), why: str = "no NVIDIA driver") -> None:
         super().__init__(nvml=None)
@@ -168,11 +170,37 @@ def busy(scene: Scene) -> None:
     scene.end(stopped, JobState.cancelled, ago=20_500, code=130)
 
 
-def app_of(scene: Scene, *, gpus: Iterable[GpuSample] = (H200,), host: HostSample = HOST,
-           monkeypatch: Any = None) -> PidecApp:
-    """The dashboard over the scene: no runner, a clock that stands still, this machine."""
-    if monkeypatch is not None:
-        monkeypatch.setattr("pidec_tui.feed.sample_host", lambda path: host)
-    app = PidecApp(scene.manager, monitor=FixedGpus(gpus), clock=lambda: NOW, start_runner=False)
+def app_of(scene: Scene, *, gpus: Iterable[GpuSample] = (H200,), clock: Callable[[], float] = lambda: NOW) -> PidecApp:
+    """The dashboard over the scene: no runner is started, the clock stands still, the GPUs are these."""
+    app = PidecApp(scene.manager, monitor=FixedGpus(gpus), clock=clock, start_runner=False)
     app.place = "~/policy"
     return app
+
+
+async def settled(pilot: Pilot[Any]) -> None:
+    """Wait until everything about the selected job is on the screen."""
+    app = pilot.app
+    assert isinstance(app, PidecApp)
+    app.feed.wake()
+    before = app.feed.ticks
+    for _ in range(500):
+        board = app.board
+        read = board.jobs == [] or (board.trace is not None and board.trace.job_id == board.selected)
+        if board.jobs is not None and read and board.machine.host and app.feed.ticks >= before + 2:
+            break
+        app.feed.wake()
+        await pilot.pause(0.02)
+    else:
+        raise AssertionError("the dashboard did not come to rest")
+    await pilot.pause()
+    await pilot.pause()
+
+
+async def pressed(pilot: Pilot[Any], *keys: str) -> None:
+    """Press keys one after the other, and wait until what they do is on the screen."""
+    for key in keys:
+        await pilot.press(key)
+        await pilot.pause()
+    for worker in [worker for worker in pilot.app.workers if worker.name == "act"]:
+        await worker.wait()
+    await settled(pilot)

@@ -1,0 +1,30 @@
+"""For the dashboard's tests: UTC, a runner that is said to be up, a machine that never changes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.tui.scene import HOST, Scene
+
+
+@pytest.fixture(autouse=True)
+def _still_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.setenv("PIDEC_THEME", "dark")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    time.tzset()
+    monkeypatch.setattr("pidec_tui.manager.control.runner_pid", lambda places: 4001)
+    monkeypatch.setattr("pidec_tui.feed.sample_host", lambda path: HOST)
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    made = Scene(tmp_path / "ws")
+    yield made
+    made.manager.close()

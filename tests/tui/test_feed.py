@@ -1,0 +1,188 @@
+"""The thread that reads: what it tells, and that nothing stops it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+from textual.message import Message
+
+from pidec_tui.feed import Feed, checkpoint_rows, plain_lines
+from pidec_tui.manager.jobs import JobState
+from pidec_tui.messages import CheckpointsChanged, LogChanged, MachineSampled, QueueChanged, TraceChanged, Trouble
+from pidec_tui.screens.log import LogReader
+from tests.tui.scene import H200, NOW, FixedGpus, Scene, training
+
+
+class Listener:
+    """A feed whose messages are kept."""
+
+    def __init__(self, scene: Scene, monitor: FixedGpus | None = None) -> None:
+        self.said: list[Message] = []
+        self.feed = Feed(scene.manager, monitor or FixedGpus([H200]), self.said.append, start_runner=False)
+
+    def tick(self) -> list[Message]:
+        self.said.clear()
+        self.feed._next_machine = 0.0
+        self.feed.tick()
+        return list(self.said)
+
+    def one(self, kind: type[Message]) -> Any:
+        """The one message of this kind in a tick."""
+        found = [message for message in self.tick() if type(message) is kind]
+        assert len(found) == 1, self.said
+        return found[0]
+
+
+def running(scene: Scene) -> Any:
+    job = scene.add("diffusion", {"total_iters": 1000}, name="peg")
+    scene.start(job, ago=600)
+    return job
+
+
+def lines(first: int, last: int) -> list[dict[str, Any]]:
+    return [{"time": NOW + step, "step": step, "metrics": {"train/loss": 1.0 / step}} for step in range(first, last)]
+
+
+def test_only_news_is_told(scene: Scene) -> None:
+    """Lost: a dashboard that redraws everything twice a second, over ssh."""
+    job = running(scene)
+    listener = Listener(scene)
+    listener.feed.watch(job.id)
+    assert {type(m) for m in listener.tick()} >= {QueueChanged, TraceChanged, LogChanged, CheckpointsChanged}
+    listener.tick()  # the runner was seen, which may change what jobs wait for
+    assert [type(m) for m in listener.tick()] == [MachineSampled]
+
+
+def test_curves_grow_by_rows_past_the_last(scene: Scene) -> None:
+    """Lost: every refresh reads a million-iteration run from its start."""
+    job = running(scene)
+    scene.write(job, lines(1, 11))
+    listener = Listener(scene)
+    listener.feed.watch(job.id)
+    assert len(listener.one(TraceChanged).trace.curves["train/loss"].xs) == 10
+    asked: list[int] = []
+    real = scene.manager.metrics
+    scene.manager.metrics = lambda job_id, **k: asked.append(k["after_row"]) or real(job_id, **k)  # type: ignore
+    scene.write(job, lines(11, 16))
+    assert len(listener.one(TraceChanged).trace.curves["train/loss"].xs) == 15
+    assert asked and min(asked) == 10
+
+
+def test_an_attempt_that_starts_afresh_voids_the_old_curve(scene: Scene) -> None:
+    """Lost: two runs drawn as one."""
+    job = running(scene)
+    scene.write(job, lines(1, 11))
+    listener = Listener(scene)
+    listener.feed.watch(job.id)
+    listener.tick()
+    scene.end(job, JobState.failed, ago=0, code=1)
+    scene.manager.retry(job.id, fresh=True)
+    scene.start(job, ago=0)
+    scene.write(job, [{"event": "start", "time": NOW, "step_name": "iteration", "total_steps": 1000}, *lines(1, 4)])
+    assert list(listener.one(TraceChanged).trace.curves["train/loss"].xs) == [1, 2, 3]
+
+
+def test_choosing_another_job_tells_all_about_it_again(scene: Scene) -> None:
+    """Lost: going to another job and back leaves empty charts."""
+    job = running(scene)
+    scene.write(job, lines(1, 4))
+    listener = Listener(scene)
+    listener.feed.watch(job.id)
+    listener.tick()
+    listener.feed.watch(None)
+    listener.feed.watch(job.id)
+    assert {TraceChanged, LogChanged, CheckpointsChanged} <= {type(m) for m in listener.tick()}
+
+
+def test_rate_and_end_of_every_active_job(scene: Scene) -> None:
+    """Lost: rate and ETA of all jobs but the one under the cursor."""
+    job = running(scene)
+    scene.write(job, training(1000, 500, 10, began=NOW - 300, per_min=lambda step: 100.0))
+    activity = Listener(scene).one(QueueChanged).activity[job.id]
+    assert activity.rate == 100.0 and activity.ends == pytest.approx(NOW + 300)
+
+
+def test_a_locked_job_log_is_a_notice_and_it_goes_on(scene: Scene) -> None:
+    """Lost: the dashboard of a whole day, to a backup program that locked the file for a minute."""
+    listener = Listener(scene)
+    listener.tick()
+    real = scene.manager.version
+
+    def locked() -> int:
+        raise apsw.BusyError("database is locked")
+
+    scene.manager.version = locked  # type: ignore[method-assign]
+    troubles = [m for m in listener.tick() if isinstance(m, Trouble)]
+    assert [m.part for m in troubles] == ["job log"] and "locked" in troubles[0].text
+    assert not [m for m in listener.tick() if isinstance(m, Trouble)]  # said once
+    scene.manager.version = real  # type: ignore[method-assign]
+    assert [m.text for m in listener.tick() if isinstance(m, Trouble)] == [""]
+    assert listener.one(QueueChanged) is not None
+
+
+def test_a_vanished_workspace_does_not_stop_the_feed(scene: Scene) -> None:
+    """Lost: an unmounted network drive closes the dashboard, and nobody knows why."""
+    job = running(scene)
+    scene.output(job, "hello\n")
+    listener = Listener(scene)
+    listener.feed.watch(job.id)
+    listener.tick()
+    root = scene.manager.workspace.root
+    os.rename(root, root.with_name("gone"))
+    listener.tick()
+    os.rename(root.with_name("gone"), root)
+    scene.output(job, "hello again\n")
+    assert listener.one(LogChanged).lines == ("hello again",)
+
+
+def test_losing_nvml_is_survived(scene: Scene) -> None:
+    """Lost: a driver update at noon closes everybody's dashboard."""
+    monitor = FixedGpus([H200])
+    listener = Listener(scene, monitor)
+    assert listener.one(MachineSampled).machine.gpus == (H200,)
+
+    def lost() -> list[Any]:
+        raise RuntimeError("GPU is lost")
+
+    real: Callable[[], Any] = monitor.sample
+    monitor.sample = lost  # type: ignore[method-assign]
+    assert ["machine"] == [m.part for m in listener.tick() if isinstance(m, Trouble)]
+    monitor.sample = real  # type: ignore[method-assign]
+    assert [""] == [m.text for m in listener.tick() if isinstance(m, Trouble)]
+
+
+def test_checkpoints_are_read_from_their_sidecars(scene: Scene) -> None:
+    """Lost: the list of what can be evaluated; and a half-written one must not hide the others."""
+    job = running(scene)
+    scene.checkpoint(job, 100, ago=50, successes=12)
+    scene.checkpoint(job, 200, ago=5, best=True, last=True)
+    broken = scene.checkpoint(job, 300, ago=1)
+    broken.with_suffix(".json").write_text("{")
+    rows = checkpoint_rows(scene.manager.checkpoint_dir(job.id))
+    assert [(row.step, row.tags, row.successes) for row in rows] == [(200, ("best", "last"), None), (100, (), 12)]
+
+
+def test_a_log_reads_like_a_terminal() -> None:
+    """Lost: a progress bar as ten thousand lines, and colours as rubbish."""
+    data = b"\x1b[32mgreen\x1b[0m\n  1%\r 50%\r100%\ncrlf\r\ntab\tend\n\x1b]0;title\x07last \xff\x00"
+    assert plain_lines(data) == ["green", "100%", "crlf", "tab     end", "last \ufffd "]
+
+
+def test_a_long_log_is_read_on_and_not_anew(tmp_path: Path) -> None:
+    """Lost: two seconds of every second, for a log of many megabytes."""
+    path = tmp_path / "output.log"
+    path.write_text("one\ntw")
+    reader = LogReader()
+    assert reader.read(path) and reader.lines() == ["one", "tw"]
+    assert not reader.read(path)
+    with path.open("a") as file:
+        file.write("o\nthree\n")
+    assert reader.read(path) and reader.lines() == ["one", "two", "three"]
+    path.write_text("new\n")
+    assert reader.read(path) and reader.lines() == ["new"]
+    assert reader.read(None) and "not started" in reader.lines()[0]

@@ -1,0 +1,533 @@
+"""Every key, pressed in the real dashboard over a real job log. The last test counts that none was left out."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from pidec_tui.app import PidecApp
+from pidec_tui.manager.jobs import JobState
+from pidec_tui.screens.detail import DetailScreen
+from pidec_tui.screens.form import FormScreen
+from pidec_tui.screens.help import HelpScreen
+from pidec_tui.screens.log import LogScreen
+from pidec_tui.screens.main import MainScreen
+from pidec_tui.screens.new_job import NewJobScreen
+from pidec_tui.screens.question import Question
+from pidec_tui.widgets.checkpoints import CheckpointTable
+from pidec_tui.widgets.fields import FieldRow
+from pidec_tui.widgets.logview import LogView
+from pidec_tui.widgets.queue import QueueTable
+from pidec_tui.widgets.stack import ChartStack
+from tests.tui.scene import NOW, Scene, app_of, busy, pressed, settled
+
+PRESSED: set[str] = set()
+Test = Callable[..., Any]
+
+
+def keys(*ids: str) -> Callable[[Test], Test]:
+    """Marks a test as the one that presses these bindings."""
+    PRESSED.update(ids)
+    return lambda test: test
+
+
+def queue_of(pilot: Pilot[Any]) -> QueueTable:
+    return pilot.app.screen_stack[0].query_one(QueueTable)
+
+
+def board_of(pilot: Pilot[Any]) -> Any:
+    assert isinstance(pilot.app, PidecApp)
+    return pilot.app.board
+
+
+def field(pilot: Pilot[Any], name: str) -> FieldRow:
+    return next(row for row in pilot.app.screen.query(FieldRow) if row.field.name == name)
+
+
+async def go(pilot: Pilot[Any], job_id: int) -> None:
+    """Put the cursor on a job."""
+    await settled(pilot)
+    queue_of(pilot).go_to(str(job_id))
+    await settled(pilot)
+    assert board_of(pilot).selected == job_id
+
+
+def notices(pilot: Pilot[Any]) -> str:
+    return " ".join(f"{n.title} {n.message}" for n in pilot.app._notifications)
+
+
+@keys("queue.new", "new.queue")
+async def test_n_then_enter_queues_the_quickstart(scene: Scene) -> None:
+    """Lost: the first thing that a newcomer is told to press."""
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        assert pilot.app.screen.has_class("-empty")
+        await pilot.press("n")
+        await pilot.pause()
+        assert isinstance(pilot.app.screen, NewJobScreen)
+        await pressed(pilot, "enter")
+        assert isinstance(pilot.app.screen, MainScreen) and not pilot.app.screen.has_class("-empty")
+    job, = scene.manager.jobs()
+    assert (job.preset, job.lane, job.state) == ("quickstart", "cpu", JobState.queued)
+
+
+@keys("new.form", "form.queue", "new.back", "form.back")
+async def test_e_changes_a_preset_before_it_is_queued(scene: Scene) -> None:
+    """Lost: every job that is not exactly a preset."""
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        await pilot.press("n", "e")
+        await pilot.pause()
+        assert isinstance(pilot.app.screen, FormScreen)
+        field(pilot, "total_iters").fill("3k")
+        await pilot.pause()
+        assert "--total-iters 3000" in str(pilot.app.screen.query_one("#command-line").render())
+        await pressed(pilot, "ctrl+s")
+        job, = scene.manager.jobs()
+        assert job.config["total_iters"] == 3000 and job.config["batch_size"] == 128 and job.preset == "quickstart"
+        assert board_of(pilot).selected == job.id
+        await pilot.press("n", "e", "escape")
+        await pilot.pause()
+        assert isinstance(pilot.app.screen, MainScreen)
+        await pilot.press("n", "escape")
+        await pilot.pause()
+        assert isinstance(pilot.app.screen, MainScreen) and len(scene.manager.jobs()) == 1
+
+
+async def test_the_form_refuses_what_is_wrong_and_says_where(scene: Scene) -> None:
+    """Lost: a job that is refused only when its turn comes, at night."""
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        await pilot.press("n", "e")
+        await pilot.pause()
+        row = field(pilot, "unet_dims")
+        row.fill("30 64")
+        await pilot.pause()
+        await pressed(pilot, "ctrl+s")
+        assert isinstance(pilot.app.screen, FormScreen) and not scene.manager.jobs()
+        assert "divisible by n_groups" in str(pilot.app.screen.query_one("#command-line").render())
+        row.fill("32 64")
+        field(pilot, "batch_size").fill("many")
+        await pilot.pause()
+        assert field(pilot, "batch_size").has_class("-wrong")
+
+
+async def test_a_value_that_costs_hours_gets_a_hint(scene: Scene) -> None:
+    """Lost: a thousand evaluations, noticed the next day."""
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        await pilot.press("n", "j", "j", "e")
+        await pilot.pause()
+        assert not any(row.has_class("-costly") for row in pilot.app.screen.query(FieldRow))
+        field(pilot, "eval_freq").fill("1000")
+        await pilot.pause()
+        assert field(pilot, "eval_freq").has_class("-costly") and field(pilot, "eval_freq").display
+
+
+@keys("form.next", "form.previous", "form.path", "form.unfold")
+async def test_moving_and_completing_in_the_form(scene: Scene) -> None:
+    """Lost: a form without a mouse."""
+    (scene.manager.workspace.root / "own.h5").write_bytes(b"")
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        await pilot.press("n", "e", "down")
+        await pilot.pause()
+        row = field(pilot, "demo_path")
+        assert row.has_keyboard()
+        await pilot.press("ctrl+n")
+        await pilot.pause()
+        assert row.text == row.suggestions[0] == "own.h5"
+        await pilot.press("up")
+        assert field(pilot, "env_id").has_keyboard()
+        assert not field(pilot, "n_groups").display
+        await pilot.press("ctrl+o")
+        await pilot.pause()
+        assert field(pilot, "n_groups").display
+        await pilot.press("ctrl+o")
+        pilot.app.screen.query_one("#filter", Input).value = "groups"
+        await pilot.pause()
+        assert field(pilot, "n_groups").display and not field(pilot, "track").display
+
+
+async def test_space_and_arrows_choose_among_texts(scene: Scene) -> None:
+    """Lost: fields with a few allowed values."""
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        await pilot.press("n", "e")
+        await pilot.pause()
+        row = field(pilot, "device")
+        row.edit()
+        seen = [row.text]
+        for key in ("space", "right", "left"):
+            await pilot.press(key)
+            await pilot.pause()
+            seen.append(row.text)
+        assert seen == ["cpu", "cuda", "auto", "cuda"]
+
+
+@keys("job.open", "view.back")
+async def test_enter_opens_the_job_and_esc_comes_back(scene: Scene) -> None:
+    """Lost: the job's own screen."""
+    busy(scene)
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await go(pilot, 3)
+        await pressed(pilot, "enter")
+        assert isinstance(pilot.app.screen, DetailScreen)
+        config = pilot.app.screen.query_one("#config")
+        assert config.size.height > 20 and pilot.app.screen.query_one("#chart0").size.height > 5
+        await pressed(pilot, "escape")
+        assert isinstance(pilot.app.screen, MainScreen)
+
+
+async def test_enter_on_a_checkpoint_evaluates_it(scene: Scene) -> None:
+    """Lost: the way from a checkpoint to its success rate."""
+    busy(scene)
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await go(pilot, 3)
+        await pressed(pilot, "tab", "j")
+        await pilot.press("enter")
+        await pilot.pause()
+        assert isinstance(pilot.app.screen, FormScreen)
+        assert field(pilot, "ckpt").text.endswith("step-000500000.pt")
+        await pressed(pilot, "ctrl+s")
+        assert scene.manager.jobs()[-4].kind == "evaluate" or any(
+            job.kind == "evaluate" and job.config["ckpt"].endswith("500000.pt") for job in scene.manager.jobs())
+
+
+@keys("job.cancel", "question.yes", "question.no")
+async def test_c_asks_by_name_and_age_before_it_cancels(scene: Scene) -> None:
+    """Lost: eleven hours of training, by one key."""
+    busy(scene)
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await go(pilot, 4)
+        await pilot.press("c")
+        await pilot.pause()
+        assert isinstance(pilot.app.screen, Question)
+        assert "job 4, diffusion-peg-seed2, waiting for 10 h 00" in pilot.app.screen._text
+        await pressed(pilot, "n")
+        assert scene.manager.job(4).state is JobState.queued
+        await pressed(pilot, "c", "y")
+        assert scene.manager.job(4).state is JobState.cancelled
+        await go(pilot, 1)
+        await pressed(pilot, "c")
+        assert isinstance(pilot.app.screen, MainScreen) and "over already" in notices(pilot)
+
+
+@keys("job.retry")
+async def test_r_queues_a_failed_job_again_and_says_why_not_otherwise(scene: Scene) -> None:
+    """Lost: the second try."""
+    busy(scene)
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await go(pilot, 2)
+        await pressed(pilot, "r")
+        assert scene.manager.job(2).state is JobState.queued
+        await go(pilot, 1)
+        await pressed(pilot, "r")
+        assert scene.manager.job(1).state is JobState.succeeded and "job 1" in notices(pilot)
+
+
+@keys("job.hold")
+async def test_h_holds_and_releases(scene: Scene) -> None:
+    """Lost: keeping a job back."""
+    busy(scene)
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await go(pilot, 4)
+        await pressed(pilot, "h")
+        assert scene.manager.job(4).state is JobState.held
+        await pressed(pilot, "h")
+        assert scene.manager.job(4).state is JobState.queued
+        await go(pilot, 3)
+        await pressed(pilot, "h")
+        assert scene.manager.job(3).state is JobState.running and "job 3" in notices(pilot)
+
+
+@keys("job.up", "job.down")
+async def test_shift_and_arrows_move_a_job_and_the_cursor_goes_with_it(scene: Scene) -> None:
+    """Lost: what runs next."""
+    busy(scene)
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        def waiting() -> list[int]:
+            return [job.id for job in scene.manager.jobs() if job.state.waiting]
+
+        await go(pilot, 4)
+        assert waiting() == [4, 5, 6]
+        await pressed(pilot, "shift+down")
+        assert waiting() == [5, 4, 6] and board_of(pilot).selected == 4
+        assert queue_of(pilot).row_under_cursor() == "4"
+        await pressed(pilot, "shift+up", "shift+up")
+        assert waiting() == [4, 5, 6]
+        await go(pilot, 3)
+        await pressed(pilot, "shift+down")
+        assert "only queued and held jobs" in notices(pilot)
+
+
+@keys("job.edit")
+async def test_e_edits_a_waiting_job(scene: Scene) -> None:
+    """Lost: cancel and type it all again."""
+    busy(scene)
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await go(pilot, 4)
+        await pilot.press("e")
+        await pilot.pause()
+        field(pilot, "batch_size").fill("2048")
+        await pilot.pause()
+        await pressed(pilot, "ctrl+s")
+        assert scene.manager.job(4).config["batch_size"] == 2048
+        await go(pilot, 3)
+        await pressed(pilot, "e")
+        assert isinstance(pilot.app.screen, MainScreen) and "only a queued or held job" in notices(pilot)
+
+
+@keys("list.down", "list.up", "list.first", "list.last")
+async def test_j_k_g_G_move_in_every_list(scene: Scene) -> None:
+    """Lost: vi's fingers."""
+    busy(scene)
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await go(pilot, 3)
+        seen = []
+        for key in ("j", "j", "k", "G", "g"):
+            await pressed(pilot, key)
+            seen.append(board_of(pilot).selected)
+        assert seen == [4, 5, 4, 1, 3]
+        await pressed(pilot, "enter", "j", "G", "k", "g")
+        assert pilot.app.screen.query_one("#facts").scroll_y == 0
+        await pressed(pilot, "G")
+        assert pilot.app.screen.query_one("#facts").scroll_y > 0
+        await pressed(pilot, "escape")
+        await pilot.press("n", "G", "k", "j", "e")
+        await pilot.pause()
+        assert isinstance(pilot.app.screen, FormScreen) and field(pilot, "command")
+
+
+@keys("view.next", "view.previous", "view.queue")
+async def test_tab_goes_round_the_panes(scene: Scene) -> None:
+    """Lost: everything but the queue, on a small terminal."""
+    busy(scene)
+    async with app_of(scene).run_test(size=(70, 24)) as pilot:
+        await go(pilot, 3)
+        main = pilot.app.screen
+        shown = []
+        for key in ("tab", "tab", "tab", "tab", "shift+tab", "escape"):
+            await pressed(pilot, key)
+            shown.append([name for name in ("queue", "stack", "log", "machine") if main.query_one(f"#{name}").region])
+        assert shown == [["stack"], ["log"], ["machine"], ["queue"], ["machine"], ["queue"]]
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await go(pilot, 3)
+        await pressed(pilot, "tab")
+        assert pilot.app.screen.query_one(CheckpointTable).has_focus
+        await pressed(pilot, "escape")
+        assert queue_of(pilot).has_focus
+
+
+@keys("view.metric")
+async def test_space_shows_another_metric(scene: Scene) -> None:
+    """Lost: learning rate and whatever else is logged."""
+    busy(scene)
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await go(pilot, 3)
+        assert str(pilot.app.screen.query_one("#chart1").border_title).startswith("loss")
+        await pressed(pilot, "space")
+        assert not str(pilot.app.screen.query_one("#chart1").border_title).startswith("loss")
+        await pressed(pilot, "enter", "space")
+        assert pilot.app.screen.query_one(ChartStack).turn == 1
+
+
+@keys("job.log", "log.find", "log.next", "log.previous", "log.follow", "log.back", "list.page", "list.back")
+async def test_l_shows_the_log_and_finds_in_it(scene: Scene) -> None:
+    """Lost: the line that says why."""
+    job = scene.add("command", {"command": "x"}, name="x")
+    scene.start(job, ago=5)
+    scene.output(job, "".join(f"line {i} {'needle' if i % 50 == 7 else 'hay'}\n" for i in range(200)))
+    async with app_of(scene).run_test(size=(100, 30)) as pilot:
+        await go(pilot, job.id)
+        await pilot.press("l")
+        assert isinstance(pilot.app.screen, LogScreen)
+        view = pilot.app.screen.query_one(LogView)
+        for _ in range(100):
+            await pilot.pause(0.02)
+            if view.scroll_y:
+                break
+        bottom = view.scroll_y
+        assert len(view.lines) == 200 and bottom > 150 and view.follow
+        await pilot.press("slash", *"needle", "enter")
+        assert view.place() == "4 of 4" and not view.follow
+        await pilot.press("n")
+        assert view.place() == "1 of 4"
+        await pilot.press("N", "N")
+        assert view.place() == "3 of 4"
+        await pilot.press("g")
+        assert view.scroll_y == 0
+        await pilot.press("space")
+        await pilot.pause()
+        page = view.scroll_y
+        assert page > 10
+        await pilot.press("pageup", "j")
+        await pilot.pause()
+        assert view.scroll_y == 1
+        await pilot.press("f")
+        await pilot.pause()
+        assert view.follow and view.scroll_y == bottom
+        with scene.manager.workspace.run(job.id).attempt(1).output.open("a") as file:
+            file.write("".join(f"line {i}\n" for i in range(200, 300)))
+        for _ in range(100):
+            await pilot.pause(0.02)
+            if view.scroll_y == bottom + 100:
+                break
+        assert len(view.lines) == 300 and view.scroll_y == bottom + 100
+        await pilot.press("escape")
+        await pilot.pause()
+        assert isinstance(pilot.app.screen, MainScreen)
+
+
+@keys("app.help", "help.close", "help.down", "help.up")
+async def test_question_mark_shows_every_key_with_its_id(scene: Scene) -> None:
+    """Lost: finding out what can be done."""
+    async with app_of(scene).run_test(size=(100, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("question_mark")
+        await pilot.pause()
+        screen = pilot.app.screen
+        assert isinstance(screen, HelpScreen)
+        from rich.console import Console
+        console = Console(width=100, record=True, file=open("/dev/null", "w"))
+        console.print(screen._table)
+        text = console.export_text()
+        for needle in ("queue.new", "job.cancel", "view.next", "list.last", "app.quit", "ctrl+p", "^p"):
+            assert needle in text or needle in {"ctrl+p", "^p"}
+        box = screen.query_one("VerticalScroll")
+        await pilot.press("j", "j", "k")
+        await pilot.pause()
+        assert box.scroll_y == 1
+        await pilot.press("escape")
+        await pilot.pause()
+        assert isinstance(pilot.app.screen, MainScreen)
+
+
+@keys("app.palette")
+async def test_the_palette_goes_to_a_job_by_name(scene: Scene) -> None:
+    """Lost: the one job of a hundred that one remembers by name."""
+    busy(scene)
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await go(pilot, 3)
+        await pilot.press("ctrl+p")
+        await pilot.pause()
+        await pilot.press(*"demos-peg")
+        for _ in range(100):
+            await pilot.pause(0.03)
+            if pilot.app.screen.query("CommandList") and pilot.app.screen.query_one("CommandList").option_count:
+                break
+        await pilot.press("enter")
+        await pilot.pause()
+        await settled(pilot)
+        assert board_of(pilot).selected == 1
+
+
+@keys("app.quit")
+async def test_q_leaves_and_the_jobs_stay(scene: Scene) -> None:
+    """Lost: closing the dashboard must change nothing."""
+    busy(scene)
+    before = scene.manager.jobs()
+    app = app_of(scene)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        await pilot.press("q")
+        await pilot.pause()
+    assert app.return_code == 0 and scene.manager.jobs() == before
+
+
+async def test_the_cursor_stays_on_its_job_when_the_queue_changes(scene: Scene) -> None:
+    """Lost: `c` that hits another job because one above has just started."""
+    busy(scene)
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await go(pilot, 5)
+        scene.end(scene.manager.job(3), JobState.succeeded, ago=0)
+        scene.start(scene.manager.job(4), ago=0)
+        scene.add("command", {"command": "true"}, name="new")
+        await settled(pilot)
+        assert queue_of(pilot).row_under_cursor() == "5" and board_of(pilot).selected == 5
+        shown = [row.key.value for row in queue_of(pilot).ordered_rows]
+        assert shown == [str(job.id) for job in scene.manager.jobs()]
+
+
+async def test_a_refusal_is_shown_with_what_to_do(scene: Scene) -> None:
+    """Lost: a key that does nothing and says nothing."""
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        assert isinstance(pilot.app, PidecApp)
+        pilot.app.act(lambda manager: manager.job(77))
+        await pressed(pilot)
+        assert "no job 77" in notices(pilot)
+
+
+@pytest.mark.parametrize("size", [(59, 30), (100, 17), (20, 5)])
+async def test_a_terminal_that_is_too_small_is_told_so(scene: Scene, size: tuple[int, int]) -> None:
+    """Lost: a heap of clipped words."""
+    async with app_of(scene).run_test(size=size) as pilot:
+        await pilot.pause()
+        small = pilot.app.screen.query_one("#too-small")
+        assert small.display and "60 x 18" in str(small.render())
+        await pilot.resize_terminal(60, 18)
+        await settled(pilot)
+        assert not small.region and pilot.app.screen.query_one("#welcome").region
+
+
+async def test_a_job_without_metrics_shows_its_log_large(scene: Scene) -> None:
+    """Lost: three empty charts instead of what an own script prints."""
+    job = scene.add("command", {"command": "make"}, name="make")
+    scene.start(job, ago=5)
+    scene.output(job, "compiling\n")
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await go(pilot, job.id)
+        assert pilot.app.screen.query_one("#biglog").size.height > 15
+        assert not pilot.app.screen.query_one("#chart0").region
+        scene.write(job, [{"time": NOW + i, "step": i, "metrics": {"kl": i}} for i in range(3)])
+        await settled(pilot)
+        await pilot.pause()
+        assert pilot.app.screen.query_one("#chart0").region and not pilot.app.screen.query_one("#biglog").region
+
+
+async def test_both_colours(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost: people with a light terminal."""
+    busy(scene)
+    monkeypatch.setenv("PIDEC_THEME", "light")
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        assert pilot.app.theme == "pidec-light"
+        commands = {command.title: command.callback for command in pilot.app.get_system_commands(pilot.app.screen)}
+        commands["Dark colours"]()
+        await settled(pilot)
+        assert pilot.app.theme == "pidec-dark"
+        for name in pilot.app.available_themes:
+            pilot.app.theme = name
+            await pilot.pause()
+
+
+def bindings() -> dict[str, str]:
+    """All bindings of ours: id -> keys."""
+    import pidec_tui.app
+    import pidec_tui.screens as screens
+    import pidec_tui.widgets as widgets
+    found: dict[str, str] = {}
+    modules = [pidec_tui.app]
+    for package in (screens, widgets):
+        for file in sorted(__import__("pathlib").Path(package.__path__[0]).glob("*.py")):
+            if file.stem != "__init__":
+                modules.append(__import__(f"{package.__name__}.{file.stem}", fromlist=["x"]))
+    for module in modules:
+        for _, kind in inspect.getmembers(module, inspect.isclass):
+            if kind.__module__ == module.__name__:
+                for binding in vars(kind).get("BINDINGS", []):
+                    if binding.id:
+                        found[binding.id] = f"{found.get(binding.id, '')},{binding.key}"
+    return found
+
+
+def test_no_key_is_left_out_and_none_is_tmuxs() -> None:
+    """Lost: a key that nobody tries; and ctrl+b, which belongs to tmux."""
+    assert set(bindings()) == PRESSED
+    assert not any("ctrl+b" in keys for keys in bindings().values())

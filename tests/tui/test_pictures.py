@@ -1,0 +1,121 @@
+"""The screens as pictures. After a change that is meant: `pytest tests/tui/test_pictures.py --snapshot-update`, and look
+at every one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from tests.tui.scene import H200, SMALL_HOST, Scene, app_of, busy, settled
+
+Compare = Callable[..., bool]
+
+
+def after(*keys: str, job: int | None = None) -> Callable[[Pilot[Any]], Awaitable[None]]:
+    """Let the dashboard come to rest, put the cursor on a job, press keys."""
+
+    async def run(pilot: Pilot[Any]) -> None:
+        await settled(pilot)
+        if job is not None:
+            pilot.app.go_to(job)  # type: ignore[attr-defined]
+            await settled(pilot)
+        for key in keys:
+            await pilot.press(key)
+            await pilot.pause()
+        await settled(pilot)
+        if (focused := pilot.app.focused) is not None and hasattr(focused, "cursor_blink"):
+            focused.cursor_blink = False
+        await pilot.pause()
+
+    return run
+
+
+@pytest.mark.parametrize("size", [(160, 45), (120, 40), (100, 30), (60, 18)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_busy(snap_compare: Compare, scene: Scene, size: tuple[int, int]) -> None:
+    """Lost: the picture that people look at all day, at each layout."""
+    busy(scene)
+    assert snap_compare(app_of(scene), terminal_size=size, run_before=after())
+
+
+@pytest.mark.parametrize("tab", ["charts", "log", "machine"])
+def test_busy_tabs(snap_compare: Compare, scene: Scene, tab: str) -> None:
+    """Lost: the other tabs of the smallest terminal."""
+    busy(scene)
+    presses = ["tab"] * (["charts", "log", "machine"].index(tab) + 1)
+    assert snap_compare(app_of(scene), terminal_size=(60, 18), run_before=after(*presses))
+
+
+@pytest.mark.parametrize("size", [(160, 45), (100, 30), (60, 18)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_empty(snap_compare: Compare, scene: Scene, size: tuple[int, int]) -> None:
+    """Lost: what a newcomer sees first."""
+    assert snap_compare(app_of(scene), terminal_size=size, run_before=after())
+
+
+def test_failed(snap_compare: Compare, scene: Scene) -> None:
+    """Lost: why it failed, at a glance."""
+    busy(scene)
+    assert snap_compare(app_of(scene), terminal_size=(160, 45), run_before=after(job=2))
+
+
+def test_without_gpu(snap_compare: Compare, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost: a machine without a GPU, where the first steps are made."""
+    busy(scene)
+    monkeypatch.setattr("pidec_tui.feed.sample_host", lambda path: SMALL_HOST)
+    assert snap_compare(app_of(scene, gpus=()), terminal_size=(160, 45), run_before=after())
+
+
+def test_two_gpus(snap_compare: Compare, scene: Scene) -> None:
+    """Lost: the second GPU, or the host below them."""
+    from dataclasses import replace
+
+    busy(scene)
+    other = replace(H200, index=1, uuid="GPU-9", utilization=4.0, memory_used=1 << 30, processes=())
+    assert snap_compare(app_of(scene, gpus=(H200, other)), terminal_size=(160, 45), run_before=after())
+
+
+def test_command_job(snap_compare: Compare, scene: Scene) -> None:
+    """Lost: a job that prints and logs nothing."""
+    busy(scene)
+    assert snap_compare(app_of(scene), terminal_size=(120, 40), run_before=after(job=7))
+
+
+def test_light(snap_compare: Compare, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost: people with a light terminal."""
+    busy(scene)
+    monkeypatch.setenv("PIDEC_THEME", "light")
+    assert snap_compare(app_of(scene), terminal_size=(120, 40), run_before=after())
+
+
+@pytest.mark.parametrize("size", [(120, 40), (60, 18)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_new_job(snap_compare: Compare, scene: Scene, size: tuple[int, int]) -> None:
+    """Lost: choosing what to queue."""
+    assert snap_compare(app_of(scene), terminal_size=size, run_before=after("n"))
+
+
+@pytest.mark.parametrize("size", [(120, 40), (60, 18)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_form(snap_compare: Compare, scene: Scene, size: tuple[int, int]) -> None:
+    """Lost: the form of a new job, with an error and a hint in it."""
+    async def run(pilot: Pilot[Any]) -> None:
+        await after("n", "j", "j", "e")(pilot)
+        rows = {row.field.name: row for row in pilot.app.screen.query("FieldRow")}  # type: ignore[attr-defined]
+        rows["eval_freq"].fill("1000")
+        rows["lr"].fill("fast")
+        await pilot.pause()
+        await pilot.pause()
+
+    assert snap_compare(app_of(scene), terminal_size=size, run_before=run)
+
+
+def test_question(snap_compare: Compare, scene: Scene) -> None:
+    """Lost: what is asked before a job is cancelled."""
+    busy(scene)
+    assert snap_compare(app_of(scene), terminal_size=(100, 30), run_before=after("c", job=3))
+
+
+def test_help(snap_compare: Compare, scene: Scene) -> None:
+    """Lost: the list of keys."""
+    busy(scene)
+    assert snap_compare(app_of(scene), terminal_size=(100, 45), run_before=after("question_mark"))

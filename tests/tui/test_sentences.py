@@ -1,0 +1,132 @@
+"""What the dashboard says in words: the advice under the first chart, states, times, which charts a job gets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pidec_tui.advice import Facts, advice
+from pidec_tui.board import Activity
+from pidec_tui.manager.jobs import Attempt, Job, JobState, MetricPoint
+from pidec_tui.plans import plans
+from pidec_tui.sentences import ends, jobs_ahead, progress, sentence
+from pidec_tui.trace import RATE, Trace
+from pidec_tui.words import bar, duration, moment, size, wilson
+from tests.tui.scene import NOW
+
+EVEN = [950.0] * 20
+
+
+@pytest.mark.parametrize(("facts", "says"), [
+    (Facts(EVEN, eval_wait_ratio=0.42, data_ratio=0.9, gpu_load=10), "Waits for evaluations 42% of the time"),
+    (Facts(EVEN, data_ratio=0.55, gpu_load=20), "Waits for data 55% of the time"),
+    (Facts([*EVEN, 400, 410, 405], gpu_load=99, cpu_load=20),
+     "Slower than usual: 405 per minute, its median is 950. The GPU is full (99%)"),
+    (Facts([*EVEN, 400, 410, 405], gpu_load=50, cpu_load=98, cores=2), "The CPU is full (98% of 2 cores)"),
+    (Facts([*EVEN, 400, 410, 405], gpu_load=50, cpu_load=20), "look at disk, clocks and temperature"),
+    (Facts(EVEN, gpu_load=97), "Limited by the GPU (97% busy): as fast as it goes. 950 per minute, median 950."),
+    (Facts(EVEN, gpu_load=23), "The GPU is 23% busy and waits for the CPU: a larger batch costs little."),
+    (Facts(EVEN, gpu_load=70), "The GPU is 70% busy."),
+    (Facts(EVEN, cpu_load=96, cores=2), "Limited by the CPU (96% of 2 cores busy)."),
+    (Facts(EVEN, gpu_load=3, cpu_load=96, cores=2, uses_gpu=False), "Limited by the CPU (96% of 2 cores busy)."),
+    (Facts(EVEN, cpu_load=40, cores=1), "The CPU is 40% busy (1 core)."),
+    (Facts([900.0, float("nan")]), "Runs. 900 per minute so far."),
+])
+def test_advice_names_what_the_run_waits_for(facts: Facts, says: str) -> None:
+    """Lost: the sentence that tells a user which setting costs the hours."""
+    assert says in advice(facts)
+
+
+def test_advice_is_silent_without_figures() -> None:
+    """Lost: a made-up sentence about a run that has logged nothing."""
+    assert advice(Facts(gpu_load=97)) == ""
+
+
+JOB = Job(42, "diffusion", "peg", JobState.running, "gpu", {}, None, (), 3.0, "", "", NOW - 9000, NOW - 7200, None,
+          250, 1000, "iteration", (Attempt(1, "running", NOW - 7200),))
+
+
+@pytest.mark.parametrize(("job", "says"), [
+    (JOB, "Running for 2 h 00, ends about 14:13."),
+    (replace(JOB, attempts=(*JOB.attempts, Attempt(2, "running", NOW - 300))), "Running for 5 min, attempt 2"),
+    (replace(JOB, state=JobState.queued, waiting_for="job 41"), "Waits for job 41."),
+    (replace(JOB, state=JobState.queued), "starts as soon as the gpu lane is free. Jobs before it: 2."),
+    (replace(JOB, state=JobState.held, reason="job 41 failed"), "Held: job 41 failed."),
+    (replace(JOB, state=JobState.failed, ended=NOW - 3600, reason="CUDA out of memory."),
+     "Failed 13:13 after 1 h 00: CUDA out of memory."),
+    (replace(JOB, state=JobState.succeeded, ended=NOW), "Succeeded 14:13 after 2 h 00."),
+])
+def test_a_state_is_a_sentence_with_its_reason(job: Job, says: str) -> None:
+    """Lost: why a job does not run."""
+    assert says in sentence(job, Activity(100, NOW), NOW, ahead=2)
+
+
+def test_only_queued_jobs_of_the_same_lane_are_ahead() -> None:
+    """Lost: a job on the idle CPU lane that claims to wait behind GPU jobs."""
+    me = replace(JOB, state=JobState.queued)
+    others = [replace(me, id=1, position=1.0), replace(me, id=2, position=2.0, lane="cpu"),
+              replace(me, id=3, position=1.5, state=JobState.held), replace(me, id=4, position=9.0)]
+    assert jobs_ahead(me, others) == 1
+
+
+def test_progress_and_ends() -> None:
+    """Lost: 100% of a run that is not over, or an ETA for one that is."""
+    assert progress(JOB) == "25%"
+    assert progress(replace(JOB, step=999)) == "99%"
+    assert progress(replace(JOB, total_steps=None)) == "250"
+    assert progress(replace(JOB, step=None)) == ""
+    assert ends(JOB, Activity(100, NOW + 86400), NOW) == "~Tue 14:13"
+    assert ends(replace(JOB, state=JobState.failed, ended=NOW - 60), Activity(1, NOW), NOW) == "14:12"
+
+
+def test_times_and_sizes() -> None:
+    """Lost: figures that nobody can read at a glance."""
+    assert [duration(s) for s in (3, 125, 3900, 270_000)] == ["3 s", "2 min", "1 h 05", "3 d 3 h"]
+    assert [moment(NOW - s, NOW) for s in (60, 86_400, 30 * 86_400)] == ["14:12", "Sun 14:13", "22 Aug"]
+    assert [size(n) for n in (512, 53_400_000, 18_200_000_000)] == ["512 B", "53.4 MB", "18.2 GB"]
+    assert bar(0.5, 10) == ("━━━━━", "─────") and bar(7.0, 4) == ("━━━━", "")
+
+
+@pytest.mark.parametrize(("wins", "n", "low", "high"), [(0, 20, 0.0, 0.1611), (12, 40, 0.1807, 0.4543),
+                                                      (100, 100, 0.9630, 1.0)])
+def test_wilson_interval(wins: int, n: int, low: float, high: float) -> None:
+    """Lost: an interval of zero width at 0 of 20. Reference: statsmodels' proportion_confint(method="wilson")."""
+    assert wilson(wins, n) == pytest.approx((low, high), abs=1e-4)
+
+
+def points(attempt: int, rows: list[tuple[int, float]], first_id: int = 1) -> list[MetricPoint]:
+    return [MetricPoint(first_id + i, attempt, i, step, time, "train/loss", 1.0 / step)
+            for i, (step, time) in enumerate(rows)]
+
+
+def test_rate_and_end_come_from_steps_and_times() -> None:
+    """Lost: rate and ETA of every job that logs no throughput, such as demos or an own script."""
+    trace = Trace(42)
+    trace.take(points(1, [(100, NOW), (200, NOW + 60), (300, NOW + 120)]))
+    view = trace.view()
+    assert list(view.curves[RATE].ys) == [100.0, 100.0]
+    assert trace.activity(JOB) == Activity(100.0, NOW + 120 + 700 / 100 * 60)
+
+
+def test_a_resumed_run_is_not_slowed_by_the_night_in_between() -> None:
+    """Lost: after an interruption the rate dips to nothing and the ETA is days away."""
+    trace = Trace(42)
+    trace.take(points(1, [(100, NOW), (200, NOW + 60)]))
+    trace.take(points(2, [(200, NOW + 40_000), (300, NOW + 40_060)], first_id=3))
+    assert list(trace.view().curves[RATE].ys) == [100.0, 100.0]
+    assert trace.activity(JOB).ends == NOW + 40_060 + 420
+
+
+def test_which_charts_a_job_gets() -> None:
+    """Lost: empty charts beside curves that were logged."""
+    train = plans(["train/loss", "train/lr", "throughput/iters_per_min", "eval/success_rate"], "iteration")
+    assert [plan.title for plan in train] == ["iterations/min", "loss", "eval success"]
+    assert train[1].axes.log_y and train[2].axes.percent and train[2].markers
+    assert plans(["train/loss", "train/lr"], "iteration", turn=1)[1].title == "lr"
+    demos = plans(["demos/success_rate", RATE], "demo")
+    assert [plan.title for plan in demos[:2]] == ["demos/min", "demos/success_rate"]
+    own = plans(["kl", "reward", RATE], "epoch")
+    assert [plan.title for plan in own] == ["epochs/min", "kl", "reward"]
+    both = plans(["eval/success_rate", "eval/success_at_end"], "iteration")
+    assert [label for _, label in both[2].metrics] == ["once", "at end"]
