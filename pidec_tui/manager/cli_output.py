@@ -5,14 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from pidec_train.protocol.config import parse_config, shell_line
 from pidec_train.protocol.errors import PidecError, did_you_mean
@@ -51,28 +47,29 @@ def check_key(key: str | None, names: Sequence[str], job_id: int) -> None:
         raise PidecError(f'job {job_id} has no metric "{key}"', did_you_mean(key, names))
 
 
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE, highlight=False)
+def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, header: bool = True) -> None:
+    """Rows as wide as they need to be; text is printed as it is, whatever brackets it holds."""
+    from rich.console import Console  # 30 ms that an answer in JSON need not pay
+    from rich.table import Table
+    from rich.text import Text
 
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=header)
     for column in columns:
         table.add_column(column, justify="right" if column in ("id", "step") else "left", overflow="fold")
-    return table
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE, highlight=False).print(table)
 
 
 def job_table(jobs: Sequence[Job]) -> None:
-    table = _table("id", "state", "lane", "name", "progress", "started", "what")
+    rows = []
     for job in jobs:
         what = f"waits for {job.waiting_for}" if job.waiting_for else job.reason
-        cells = (str(job.id), job.state.value, job.lane, job.name, progress(job), _clock(job.started), what)
-        table.add_row(*(Text(cell) for cell in cells))
-    _console().print(table)
+        rows.append((str(job.id), job.state.value, job.lane, job.name, progress(job), _clock(job.started), what))
+    _print_table(("id", "state", "lane", "name", "progress", "started", "what"), rows)
 
 
 def job_page(job: Job, latest: Mapping[str, float | None], checkpoints: Path, log: Path | None) -> None:
-    console = _console()
     facts = [
         ("job", f"{job.id} {job.name}"), ("kind", job.kind), ("state", job.state.value), ("lane", job.lane),
         ("waits for", job.waiting_for), ("because", job.reason), ("after", ", ".join(map(str, job.after))),
@@ -80,21 +77,14 @@ def job_page(job: Job, latest: Mapping[str, float | None], checkpoints: Path, lo
         ("checkpoints", str(checkpoints) if checkpoints.is_dir() else ""), ("log", str(log or "")),
         ("command", _command(job)),
     ]  # fmt: skip
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in facts:
-        if value:
-            table.add_row(name, Text(value))
-    for name, value in job.config.items():
-        table.add_row(f"  {name}", Text(str(value)))
-    console.print(table)
+    config = [(f"  {name}", str(value)) for name, value in job.config.items()]
+    _print_table(("", ""), [*(fact for fact in facts if fact[1]), *config], header=False)
     if job.attempts:
-        attempts = _table("attempt", "state", "started", "ended", "gpu", "how it ended")
-        for item in job.attempts:
-            cells = (str(item.number), item.state, _clock(item.started), _clock(item.ended), item.gpu or "", item.cause)
-            attempts.add_row(*(Text(cell) for cell in cells))
-        console.print(attempts)
+        rows = [
+            (str(item.number), item.state, _clock(item.started), _clock(item.ended), item.gpu or "", item.cause)
+            for item in job.attempts
+        ]
+        _print_table(("attempt", "state", "started", "ended", "gpu", "how it ended"), rows)
     if latest:
         metric_table([{"step": job.step, "time": None, "metrics": latest}])
 
@@ -108,18 +98,17 @@ def _command(job: Job) -> str:
 
 def metric_table(rows: Sequence[Mapping[str, Any]]) -> None:
     names = sorted({name for row in rows for name in row["metrics"]})
-    table = _table("step", *names)
-    for row in rows:
-        table.add_row(str(row["step"]), *(_number(row["metrics"].get(name)) for name in names))
-    _console().print(table)
+    _print_table(
+        ("step", *names), [(str(row["step"]), *(_number(row["metrics"].get(name)) for name in names)) for row in rows]
+    )
 
 
 def preset_table(presets: Sequence[Preset]) -> None:
-    table = _table("name", "kind", "lane", "title", "from")
-    for item in presets:
-        origin = "shipped" if item.builtin else "workspace"
-        table.add_row(*(Text(cell) for cell in (item.name, item.kind, item.lane or "", item.title, origin)))
-    _console().print(table)
+    rows = [
+        (item.name, item.kind, item.lane or "", item.title, "shipped" if item.builtin else "workspace")
+        for item in presets
+    ]
+    _print_table(("name", "kind", "lane", "title", "from"), rows)
 
 
 def progress(job: Job) -> str:

@@ -6,7 +6,6 @@ import functools
 import os
 import re
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +109,8 @@ def read_spec(ws: Workspace, job_id: int) -> Spec | None:
 @functools.lru_cache(maxsize=1)
 def code_version() -> str:
     """pidec's version and, in a source tree, the commit: what a result was made with."""
+    from importlib import metadata  # 25 ms that a reading command need not pay
+
     try:
         version = metadata.version("pidec")
     except metadata.PackageNotFoundError:
