@@ -15,7 +15,6 @@ from .data.demos import Demos
 from .data.windows import ABSOLUTE_MODES, Batches, Windows, build_windows
 from .models.diffusion_policy import DiffusionPolicy
 from .models.norm import Norm
-from .placement import set_threads
 from .protocol.config import DiffusionConfig
 from .protocol.errors import PidecError
 
@@ -141,8 +140,6 @@ class DiffusionLearner:
                 f"the checkpoint was trained on {payload['device']}, this run is on {self.device.type}: "
                 "it goes on with fresh random numbers"
             )
-        if self.device.type == "cpu":
-            set_threads(payload["threads"])  # another number of threads adds in another order
         return notes
 
     def _check_continues(self, payload: dict[str, Any]) -> None:

@@ -272,7 +272,7 @@ def run(config: EvaluateConfig, run_dir: Path | None, *, as_json: bool, table: b
             writer.event("eval", 0, phase="start", episodes=config.num_eval_episodes)
             result = run_episodes(
                 policy, env, num_episodes=config.num_eval_episodes, base_seed=config.seed + BASE_SEED,
-                sampler=config.sampler, num_steps=config.num_steps, progress=writer.advance, stop=stop,
+                sampler=config.sampler, num_steps=config.num_steps, progress=_Progress(writer), stop=stop,
             )
         finally:
             simulators.close()
@@ -283,6 +283,21 @@ def run(config: EvaluateConfig, run_dir: Path | None, *, as_json: bool, table: b
         writer.log(result.episodes, result.metrics())
     _report(config, env_id, control_mode, result, as_json=as_json, table=table)
     return 0
+
+
+class _Progress:
+    """How many episodes are over: on the bar, and now and then in the file, for whoever watches the job."""
+
+    EVERY_SECONDS = 2.0
+
+    def __init__(self, writer: MetricWriter) -> None:
+        self._writer, self._told = writer, 0.0
+
+    def __call__(self, over: int) -> None:
+        self._writer.advance(over)
+        if time.monotonic() - self._told >= self.EVERY_SECONDS:
+            self._told = time.monotonic()
+            self._writer.event("progress", over)
 
 
 def _report(

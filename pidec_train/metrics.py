@@ -110,6 +110,10 @@ class MetricWriter:
         """Move the progress bar, without a row."""
         self._console.advance(step)
 
+    def note(self, text: str) -> None:
+        """A few words beside the progress bar; nothing where there is none."""
+        self._console.note(text)
+
     def say(self, text: str) -> None:
         """One line for whoever watches; not in the file."""
         self._console.say(text)
@@ -235,8 +239,7 @@ class ConsoleView:
     def row(self, step: int, metrics: Mapping[str, float | None]) -> None:
         if self._progress:
             self._progress.update(self._task, completed=step)
-            if note := "  ".join(_short(name, value) for name, value in metrics.items() if name in _ON_BAR):
-                self._progress.update(self._task, note=note)
+            self.note("  ".join(_short(name, value) for name, value in metrics.items() if name in _ON_BAR))
             if names.EVAL_SUCCESS_RATE in metrics:
                 self.say(self._line(step, metrics))
             return
@@ -245,6 +248,10 @@ class ConsoleView:
     def advance(self, step: int) -> None:
         if self._progress:
             self._progress.update(self._task, completed=step)
+
+    def note(self, text: str) -> None:
+        if self._progress and text:
+            self._progress.update(self._task, note=text)
 
     def say(self, text: str) -> None:
         if self._progress:

@@ -43,34 +43,45 @@ def run(config: DiffusionConfig, *, run_dir: Path, checkpoint_dir: Path, resume:
     ) as writer:
         for note in notes:
             writer.event("warning", resumed_step, message=note)
-        learner = DiffusionLearner(config, load_demos(config.demo_path, config.num_demo_traj), device)
-        if source:
-            for note in learner.restore(read_payload(source)):
-                writer.event("warning", learner.iteration, message=note)
-            writer.say(f"going on from {source} at iteration {learner.iteration:,}")
-        else:
-            set_threads()
-        stop.check("nothing to save beyond what there was")
-        session = Session(config, learner, folder, writer, stop, source)
         try:
-            for advice in session.advice():
-                writer.event("warning", learner.iteration, message=advice)
-            session.train()
+            _train(config, device, folder, source, writer, stop)
         except torch.OutOfMemoryError:
             smaller = max(1, config.batch_size // 2)
             raise RunFailed(
                 f"CUDA out of memory at batch_size {config.batch_size}", f"Try --batch-size {smaller}."
             ) from None
-        finally:
-            session.close()
     return 0
+
+
+def _train(
+    config: DiffusionConfig, device: torch.device, folder: CheckpointFolder, source: Path | None,
+    writer: MetricWriter, stop: StopRequest,
+) -> None:
+    """Load everything, then run a `Session`."""
+    payload = read_payload(source) if source else {}
+    # Another number of threads adds in another order: it is part of the state, and comes before the first sum.
+    set_threads(payload.get("threads") if device.type == "cpu" else None)
+    learner = DiffusionLearner(config, load_demos(config.demo_path, config.num_demo_traj), device)
+    if source:
+        for note in learner.restore(payload):
+            writer.event("warning", learner.iteration, message=note)
+        writer.say(f"going on from {source} at iteration {learner.iteration:,}")
+    stop.check("nothing was done yet")
+    if source is None and (aside := folder.move_aside()):
+        writer.event("warning", message=f"checkpoints of an earlier run were moved to {aside}")
+    session = Session(config, learner, folder, writer, stop, source)
+    try:
+        for advice in session.advice():
+            writer.event("warning", learner.iteration, message=advice)
+        session.train()
+    finally:
+        session.close()
 
 
 def _find_source(folder: CheckpointFolder, resume: bool) -> tuple[Path | None, list[str]]:
     """The checkpoint to go on from, and what a user should know about that choice."""
     if not resume:
-        aside = folder.move_aside()
-        return None, [f"checkpoints of an earlier run were moved to {aside}"] if aside else []
+        return None, []
     source, complaints = folder.latest_good()
     if source is None and complaints:
         raise RunFailed(
@@ -193,6 +204,7 @@ class Session:
                 result = run_episodes(
                     self.learner.ema_policy, env, num_episodes=config.num_eval_episodes,
                     base_seed=config.seed + BASE_SEED, stop=self.stop,
+                    progress=lambda over: self.writer.note(f"evaluated {over} of {config.num_eval_episodes}"),
                 )
             except Stopped:
                 self._leave()

@@ -192,7 +192,8 @@ class MetricsLine(BaseModel):
     """One line of metrics.jsonl: a row of metrics at a step, or an event.
 
     Events: `start` (kind, step_name, total_steps, resumed_step), `checkpoint` (step, path), `eval` (step,
-    phase "start" or "done", successes, episodes, seconds), `warning` (message), `end` (state, reason).
+    phase "start" or "done", successes, episodes, seconds), `progress` (step; where rows are rare), `warning` (message),
+    `end` (state, reason).
     """
 
     model_config = ConfigDict(extra="allow")

@@ -209,6 +209,8 @@ def test_resume_without_a_checkpoint_begins_afresh_and_says_so(run: Run) -> None
 
 def test_a_fresh_run_in_a_used_folder_does_not_mix_with_the_old_one(run: Run) -> None:
     assert run() == 0
+    assert run("--demo-path", "nowhere.h5") == 2
+    assert run.last()["step"] == 12, "a typing error has taken the old checkpoints away"
     assert run("--total-iters", "6") == 0
     assert run.last()["step"] == 6
     assert "moved to" in run.events("warning")[0]["message"]
@@ -349,6 +351,20 @@ def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it took too long"
         time.sleep(0.1)
+
+
+def test_training_needs_no_simulator_unless_it_evaluates(run: Run) -> None:
+    """GPU machines without ManiSkill train as well, and are told at once when they are asked to evaluate."""
+    run._attempt = 1
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['mani_skill', 'sapien', 'gymnasium']))\n"
+        "from pidec_train.__main__ import main\n"
+        f"argv = ['diffusion', *{run.arguments('--total-iters', '2')!r}]\n"
+        "print(main(argv), main([*argv, '--eval-freq', '1']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines()[-1] == "0 2", done.stderr
+    assert "evaluation needs ManiSkill" in done.stderr.strip().splitlines()[-1]
 
 
 def test_help_is_fast_and_without_torch(repo: Path) -> None:
