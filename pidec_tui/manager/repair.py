@@ -19,6 +19,7 @@ from .attempts import AttemptNote, read_exit, read_note
 from .ingest import Ingest
 from .joblog import JobLog, JobLogDamaged
 from .jobs import JobState
+from .lease import beats
 from .locks import Lock, is_held
 from .metriclog import MetricLog
 from .procs import Started
@@ -246,7 +247,7 @@ def _ending(log: JobLog, places: Places, job_id: int, number: int, folder: Attem
     record = read_exit(folder)
     if record is not None:
         return endings.of_exit(record, folder)
-    if is_held(places.attempt_lock(job_id, number)):
+    if is_held(places.attempt_lock(job_id, number)) or beats(places, folder.path):
         return None
     end = [event for event in MetricLog(log).events(job_id, 0) if event.attempt == number and event.event == "end"]
     if end:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pidec_train.protocol.errors import EXIT_FAILED, PidecError
+from pidec_train.protocol.errors import EXIT_FAILED, PidecError, RunFailed
 
 from . import claims, repair
 from .environment import missing_keys
@@ -27,6 +27,7 @@ from .hooks import Hooks
 from .joblog import JobLog, JobLogError
 from .jobs import JobState
 from .lanes import GpuLane, Slot
+from .lease import Lease
 from .locks import Lock
 from .metriclog import MetricLog
 from .queueing import dead_predecessor, waiting_sentence, write_spec_of
@@ -48,13 +49,14 @@ RETRY_LAUNCH_S = 10.0
 class Runner:
     """One runner. `run` returns when it was asked to stop, or has been idle for long enough."""
 
-    def __init__(self, places: Places, joblog: JobLog, settings: Settings, monitor: GpuMonitor) -> None:
+    def __init__(self, places: Places, joblog: JobLog, settings: Settings, monitor: GpuMonitor, lease: Lease) -> None:
         self._places = places
         self._ws = places.workspace
         self._log = joblog
         self._metrics = MetricLog(joblog)
         self._settings = settings
         self._settings_read = time.monotonic()
+        self._lease = lease
         self._gpus = GpuLane(monitor, lambda: self._settings.foreign_gpu_gib)
         self._watch = Watch(joblog, places, lambda: self._settings.cancel_grace_s)
         self._hooks = Hooks()
@@ -73,12 +75,16 @@ class Runner:
 
         Raises:
             JobLogError: it stayed unusable.
+            RunFailed: a runner on another machine has taken over.
         """
         trouble_since: float | None = None
         while not self._stop.is_set():
             try:
+                self._lease.beat()
                 self.tick()
                 trouble_since = None
+            except RunFailed:
+                raise
             except (JobLogError, OSError, PidecError) as error:
                 now = time.monotonic()
                 if trouble_since is None:
@@ -241,12 +247,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0  # one is up
         lock.write("")  # doors wait for the process id: it is put down once this runner is fit for work
         _trim(places.runner_log)
-        runner = Runner(places, repair.open_log(places), load_settings(places.workspace.jobs), GpuMonitor())
+        lease = Lease(places)
+        lease.beat()
+        settings = load_settings(places.workspace.jobs)
+        runner = Runner(places, repair.open_log(places), settings, GpuMonitor(), lease)
         log.info("runner %d of %s", os.getpid(), places.workspace.root)
         lock.write(str(os.getpid()))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: runner.stop())
         runner.run()
+        lease.release()
     except (PidecError, OSError) as error:
         log.error("runner ends: %s", error)
         return EXIT_FAILED

@@ -25,6 +25,7 @@ ATTEMPT_FILE = "attempt.json"  # written by the runner: token, argv, cwd, ...
 STARTED_FILE = "started.json"  # written by the shim, before the trainer exists
 EXIT_FILE = "exit.json"
 CANNOT_START = 127
+BEAT_S = 20.0
 WRITE_TRIES = 600  # a second apart: a full disk is often noticed and cleared
 
 
@@ -89,13 +90,25 @@ def _run(folder: str, attempt: dict[str, Any], started: dict[str, Any], inherite
     started.update(pid=child.pid, pid_ticks=start_ticks(child.pid))
     with contextlib.suppress(OSError):  # a full disk: the attempt's mark in the environment still finds it
         write_json(os.path.join(folder, STARTED_FILE), started)
-    code = child.wait()
+    code = _wait(child, os.path.join(folder, STARTED_FILE))
     if code >= 0:
         killed = code == 128 + signal.SIGKILL and oom_kills() > ooms
         return _record(started, code, None, _OOM if killed else f"exit code {code}")
     number = -code
     cause = _OOM if number == signal.SIGKILL and oom_kills() > ooms else f"killed by {_name(number)}"
     return _record(started, None, number, cause)
+
+
+def _wait(child: subprocess.Popen[bytes], started: str) -> int:
+    """Wait for the trainer; meanwhile touch started.json, for those who see the file but not this process."""
+
+    def beat(number: int, frame: object) -> None:
+        with contextlib.suppress(OSError):
+            os.utime(started)
+
+    signal.signal(signal.SIGALRM, beat)  # `wait(timeout=...)` would wake up twenty times a second
+    signal.setitimer(signal.ITIMER_REAL, BEAT_S, BEAT_S)
+    return child.wait()
 
 
 _OOM = "the host ran out of memory: the kernel killed it"

@@ -15,6 +15,7 @@ from .endings import Ending
 from .ingest import Ingest
 from .joblog import JobLog
 from .jobs import Attempt, Job, JobEvent, JobState
+from .lease import beats
 from .locks import Lock
 from .metriclog import MetricLog
 from .procs import Started, kill_leftovers, signal_trainer
@@ -119,6 +120,9 @@ class Watch:
         folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         started = Started.read(folder.path)
+        ours = token in self._shims
+        if not ours and beats(self._places, folder.path):
+            return None  # alive on another machine, or it was until a moment ago
         lock = Lock.take(path)
         if lock is None and started is not None and started.pid is not None and not started.trainer_alive():
             kill_leftovers(token, started)  # children of a dead trainer keep the lock

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from pidec_train.protocol.errors import PidecError
 from pidec_train.protocol.rundir import Workspace
+from pidec_tui.manager.jobs import JobState
 from pidec_tui.manager.manager import Manager
 from pidec_tui.manager.presets import broken_presets, list_presets, load_preset
 from pidec_tui.manager.settings import load_settings, toml_value, user_settings_path
 from pidec_tui.manager.statedir import choose_state_dir, fstype_of, is_network
+from tests.manager.conftest import end_everything
+from tests.manager.jobs_support import QUICK, wait_for
 
 # --- settings --------------------------------------------------------------------------------------------------------
 
@@ -175,3 +180,58 @@ def test_a_forced_state_dir_keeps_workspaces_apart(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("PIDEC_STATE_DIR", str(tmp_path / "state"))
     first, second = choose_state_dir(tmp_path / "a"), choose_state_dir(tmp_path / "b")
     assert first != second and first.parent == second.parent == tmp_path / "state"
+
+
+class Net:
+    """A workspace that counts as being on a network file system, seen from this machine."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PIDEC_STATE_DIR", str(folder / "state"))  # as the runner's process sees it, too
+        self.root = folder / "ws"
+        (self.root / "jobs").mkdir(parents=True)
+        (self.root / "jobs" / "settings.toml").write_text(QUICK)
+        self.lease = self.root / "jobs" / "runner.json"
+
+    def other_machine_was_seen(self, seconds_ago: float) -> None:
+        beat = {"host": "pod-b", "machine": "another boot", "pid": 1, "time": time.time() - seconds_ago}
+        self.lease.write_text(json.dumps(beat))
+
+
+def test_two_machines_do_not_run_one_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost without it: a volume mounted by two pods, and every queued job runs on both."""
+    net = Net(tmp_path, monkeypatch)
+    manager = Manager.open(net.root)
+    job = manager.add("command", {"command": "true"})
+    net.other_machine_was_seen(seconds_ago=10)
+    with pytest.raises(PidecError, match=r"a runner on pod-b is at work in this workspace \(seen 1\d s ago\)"):
+        manager.ensure_runner()
+    assert manager.job(job.id).state is JobState.queued
+    net.other_machine_was_seen(seconds_ago=3600)  # that pod is gone
+    manager.ensure_runner()
+    assert wait_for(manager, job.id).state is JobState.succeeded
+    assert json.loads(net.lease.read_text())["pid"] == manager.runner_pid()
+    assert (manager.state_dir / "locks" / "000001-1.lock").exists()
+    end_everything(manager)
+    assert not net.lease.exists()
+
+
+def test_an_attempt_whose_shim_beats_elsewhere_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost without it: a training on the other pod is taken for dead and started a second time."""
+    net = Net(tmp_path, monkeypatch)
+    manager = Manager.open(net.root)
+    job = manager.add("command", {"command": "true"})
+    manager.close()
+    attempt = manager.workspace.run(job.id).attempt(1).path
+    attempt.mkdir()
+    fields = {"token": "t", "boot_id": "other", "shim": 1, "shim_ticks": 1, "pid": 2, "pid_ticks": 2, "started": 1.0}
+    (attempt / "started.json").write_text(json.dumps(fields))
+    for path in manager.state_dir.glob("jobs.db*"):
+        path.unlink()
+    manager = Manager.open(net.root)
+    assert manager.job(job.id).state is JobState.running
+    manager.ensure_runner()
+    time.sleep(0.5)
+    assert manager.job(job.id).state is JobState.running
+    os.utime(attempt / "started.json", (time.time() - 3600,) * 2)
+    assert wait_for(manager, job.id, JobState.held).attempts[0].state == "interrupted"
+    end_everything(manager)
