@@ -123,7 +123,8 @@ def values_of(fields: Iterable[FormField], texts: Mapping[str, str]) -> dict[str
 def errors_of(kind: str, fields: Iterable[FormField], texts: Mapping[str, str]) -> dict[str, str]:
     """What is wrong, by field name; "" for a check that spans fields."""
     errors = field_errors(kind, values_of(fields, texts))
-    return {name: "needs a value" if text == "field required" else text for name, text in errors.items()}
+    return {name: "needs a value" if text == "field required" else text.partition(", unable")[0]
+            for name, text in errors.items()}
 
 
 def found_paths(path: str | None, ws: Workspace, jobs: Iterable[Job] = ()) -> list[str]:

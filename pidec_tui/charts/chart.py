@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .braille import DOTS_X, DOTS_Y, cells_of_dots, dots_of_spans, text_of_cells
-from .envelope import Envelope, Floats, columns_of, envelope
+from .envelope import Envelope, Floats, Points, columns_of, envelope
 from .series import Axes, Curve
 from .ticks import linear_ticks, log_ticks, number
 
@@ -45,15 +45,12 @@ def draw(curves: Sequence[Curve], width: int, height: int, axes: Axes | None = N
     Where curves share a cell, its colour is that of the last of them. Without any number to draw, the rows say so.
     """
     axes = axes or Axes()
-    data = [(np.frombuffer(c.xs), np.frombuffer(c.ys)) if len(c.xs) else (np.empty(0), np.empty(0)) for c in curves]
-    if axes.log_y:
-        data = [(xs, _log10(ys)) for xs, ys in data]
-    finite = [np.isfinite(ys) for _, ys in data]
-    if width < LEAST_WIDTH or height < LEAST_HEIGHT or not any(mask.any() for mask in finite):
+    data = [_points(curve, axes) for curve in curves]
+    if width < LEAST_WIDTH or height < LEAST_HEIGHT or not any(len(points.ys) for points in data):
         return empty(width, height, "no numbers yet")
 
-    x_low, x_high = _x_range([xs[mask] for (xs, _), mask in zip(data, finite, strict=True) if mask.any()], axes)
-    y_axis = _y_axis([ys[mask] for (_, ys), mask in zip(data, finite, strict=True) if mask.any()], axes, height)
+    x_low, x_high = _x_range(data, axes)
+    y_axis = _y_axis([points.ys for points in data if len(points.ys)], axes, height)
     axis_rows = 2 if height >= 6 else 1
     plot_height = height - axis_rows
     gutter = max([axes.label_width, *(len(label) for label in y_axis.labels)]) + 2
@@ -61,7 +58,7 @@ def draw(curves: Sequence[Curve], width: int, height: int, axes: Axes | None = N
     right = min(max((len(name) for name, _ in names.values()), default=-1) + 1, width // 4)
     plot_width = width - gutter - right
 
-    envelopes = [envelope(xs, ys, x_low, x_high, plot_width * DOTS_X) for xs, ys in data]
+    envelopes = [envelope(points, x_low, x_high, plot_width * DOTS_X) for points in data]
     cells, owner = _raster(envelopes, y_axis, plot_width, plot_height)
     lines = [list(line) for line in text_of_cells(cells)]
     _put_markers(lines, owner, curves, data, envelopes, y_axis, (x_low, x_high))
@@ -95,15 +92,19 @@ def as_text(rows: Sequence[Sequence[Span]]) -> str:
     return "\n".join("".join(span.text for span in row).rstrip() for row in rows)
 
 
-def _log10(values: Floats) -> Floats:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs: Floats = np.log10(np.where(values > 0, values, np.nan))
-    return logs
+def _points(curve: Curve, axes: Axes) -> Points:
+    if not len(curve.xs):
+        return Points(np.empty(0), np.empty(0), None)
+    xs, ys = np.frombuffer(curve.xs), np.frombuffer(curve.ys)
+    if axes.log_y:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ys = np.log10(np.where(ys > 0, ys, np.nan))
+    return Points.of(xs, ys, axes.x_low, axes.x_high)
 
 
-def _x_range(parts: list[Floats], axes: Axes) -> tuple[float, float]:
-    low = axes.x_low if axes.x_low is not None else min(float(xs[0]) for xs in parts)
-    high = axes.x_high if axes.x_high is not None else max(float(xs[-1]) for xs in parts)
+def _x_range(data: list[Points], axes: Axes) -> tuple[float, float]:
+    low = axes.x_low if axes.x_low is not None else min(float(p.xs[0]) for p in data if len(p.xs))
+    high = axes.x_high if axes.x_high is not None else max(float(p.xs[-1]) for p in data if len(p.xs))
     return low, high
 
 
@@ -143,15 +144,14 @@ def _cell_row(y_axis: _YAxis, value: float, plot_height: int) -> int:
     return int(y_axis.rows(np.array([value]), plot_height * DOTS_Y)[0]) // DOTS_Y
 
 
-def _end_labels(curves: Sequence[Curve], data: list[tuple[Floats, Floats]], y_axis: _YAxis,
+def _end_labels(curves: Sequence[Curve], data: list[Points], y_axis: _YAxis,
                 plot_height: int) -> dict[int, tuple[str, int]]:
     """Row -> (name, index) of the curves, each as near to its last value as the others leave room."""
     taken: dict[int, tuple[str, int]] = {}
-    for index, (curve, (_, ys)) in enumerate(zip(curves, data, strict=True)):
-        finite = ys[np.isfinite(ys)]
-        if not len(finite):
+    for index, (curve, points) in enumerate(zip(curves, data, strict=True)):
+        if not len(points.ys):
             continue
-        wish = _cell_row(y_axis, float(finite[-1]), plot_height)
+        wish = _cell_row(y_axis, float(points.ys[-1]), plot_height)
         free = [row for row in range(plot_height) if row not in taken]
         if free:
             taken[min(free, key=lambda row: abs(row - wish))] = (curve.name, index)
@@ -173,15 +173,14 @@ def _raster(envelopes: list[Envelope], y_axis: _YAxis, width: int,
 
 
 def _put_markers(lines: list[list[str]], owner: NDArray[np.int64], curves: Sequence[Curve],
-                 data: list[tuple[Floats, Floats]], envelopes: list[Envelope], y_axis: _YAxis,
+                 data: list[Points], envelopes: list[Envelope], y_axis: _YAxis,
                  x_range: tuple[float, float]) -> None:
     """Dots, in place: every point of a curve that asks for them, and points that no line makes visible."""
     height, columns = len(lines), len(lines[0]) * DOTS_X
-    for index, (curve, (xs, ys), shape) in enumerate(zip(curves, data, envelopes, strict=True)):
+    for index, (curve, points, shape) in enumerate(zip(curves, data, envelopes, strict=True)):
         at, values = shape.lonely[:, 0], shape.lonely[:, 1]
         if curve.markers:
-            inside = np.isfinite(ys) & (xs >= x_range[0]) & (xs <= x_range[1])
-            at, values = columns_of(xs[inside], *x_range, columns).astype(float), ys[inside]
+            at, values = columns_of(points.xs, *x_range, columns).astype(float), points.ys
         spots = np.column_stack([y_axis.rows(values, height * DOTS_Y) // DOTS_Y, at // DOTS_X]).astype(int)
         for row, column in np.unique(spots, axis=0).tolist() if len(spots) else []:
             if 0 <= row < height:
@@ -200,24 +199,31 @@ def _runs(line: list[str], owner: NDArray[np.int64]) -> list[Span]:
 
 def _x_axis(low: float, high: float, unit: str, gutter: int, width: int, right: int, rows: int) -> list[list[Span]]:
     """The axis line (with two rows) and its labels."""
-    ticks = linear_ticks(low, high, max(2, width // 10))
-    labels = _labels(ticks)
-    column: Callable[[float], int] = lambda tick: int(columns_of(np.array([tick]), low, high, width)[0])  # noqa: E731
-    line = ["─"] * width
-    text = [" "] * (gutter + width + right)
-    end = len(text)
-    if unit and len(unit) + 2 <= width // 2:
-        end -= len(unit)
-        text[end:] = unit
-    free = 0
-    for tick, label in zip(ticks, labels, strict=True):
-        start = max(gutter + column(tick) - len(label) // 2, 0)
-        if start < free or start + len(label) + 1 > end + (not unit):
-            continue
-        line[column(tick)] = "┬"
+    ticks = linear_ticks(low, high, max(2, width // 8))
+    columns = columns_of(np.array(ticks), low, high, width).tolist()
+    labels = list(zip(columns, _labels(ticks), strict=True))
+    whole = gutter + width + right
+    placed = _place(labels, gutter, whole - len(unit) - 1 if unit else whole)
+    if len(placed) < 2 <= len(labels):  # numbers before words, where there is no room for both
+        unit, placed = "", _place(labels, gutter, whole)
+    text, line = [" "] * whole, ["─"] * width
+    for start, column, label in placed:
         text[start:start + len(label)] = label
-        free = start + len(label) + 1
+        line[column] = "┬"
+    text[whole - len(unit):] = unit
     label_row = [Span("".join(text), "label")]
     if rows == 1:
         return [label_row]
     return [[Span(" " * (gutter - 1), ""), Span("└" + "".join(line), "axis"), Span(" " * right, "")], label_row]
+
+
+def _place(labels: list[tuple[int, str]], gutter: int, end: int) -> list[tuple[int, int, str]]:
+    """(start, column, label) of those labels that fit between the last one and `end`, each under its column."""
+    placed: list[tuple[int, int, str]] = []
+    free = 0
+    for column, label in labels:
+        start = max(gutter + column - len(label) // 2, 0)
+        if start >= free and start + len(label) <= end:
+            placed.append((start, column, label))
+            free = start + len(label) + 1
+    return placed

@@ -25,6 +25,31 @@ class Envelope:
     lonely: Floats
 
 
+@dataclass(frozen=True)
+class Points:
+    """The numbers of a curve.
+
+    Attributes:
+        xs, ys: (N,) ascending x; without NaN and infinities.
+        piece: (N,) points with different numbers have a gap between them; None: there is no gap.
+    """
+
+    xs: Floats
+    ys: Floats
+    piece: NDArray[np.int64] | None
+
+    @classmethod
+    def of(cls, xs: Floats, ys: Floats, low: float | None = None, high: float | None = None) -> Points:
+        """Leave out what is no number, and what lies outside [low, high]."""
+        start = 0 if low is None else int(np.searchsorted(xs, low, "left"))
+        end = len(xs) if high is None else int(np.searchsorted(xs, high, "right"))
+        xs, ys = xs[start:end], ys[start:end]
+        finite = np.isfinite(ys)
+        if finite.all():
+            return cls(xs, ys, None)
+        return cls(xs[finite], ys[finite], np.cumsum(~finite)[finite])
+
+
 def columns_of(xs: Floats, x_low: float, x_high: float, columns: int) -> NDArray[np.int64]:
     """(N,) column of each x, the ends of the axis in the first and last column."""
     scale = (columns - 1) / (x_high - x_low) if x_high > x_low else 0.0
@@ -32,36 +57,47 @@ def columns_of(xs: Floats, x_low: float, x_high: float, columns: int) -> NDArray
     return at
 
 
-def envelope(xs: Floats, ys: Floats, x_low: float, x_high: float, columns: int) -> Envelope:
-    """The envelope of the points (xs, ys), joined by lines except across NaN.
+def envelope(points: Points, x_low: float, x_high: float, columns: int) -> Envelope:
+    """The envelope of points within [x_low, x_high], joined by lines except across gaps.
 
     Args:
-        xs: (N,) ascending.
-        ys: (N,) NaN makes a gap.
-        x_low, x_high: the axis; points outside are left out.
         columns: how many columns of dots the axis has.
     """
-    low = np.full(columns, np.nan)
-    high = np.full(columns, np.nan)
-    finite = np.isfinite(ys) & (xs >= x_low) & (xs <= x_high)
-    if not finite.any():
+    low, high = np.full(columns, np.nan), np.full(columns, np.nan)
+    xs, ys, piece = points.xs, points.ys, points.piece
+    if not len(ys):
         return Envelope(low, high, np.empty((0, 2)))
-    piece = np.cumsum(~finite)[finite]  # points with the same number have no gap between them
-    ys = ys[finite]
-    at = columns_of(xs[finite], x_low, x_high, columns)
-
-    starts = np.flatnonzero(np.diff(at, prepend=-1))  # first point of each column that has any
-    used = at[starts]
+    starts, used = _columns_with_points(xs, x_low, x_high, columns)
     low[used] = np.minimum.reduceat(ys, starts)
     high[used] = np.maximum.reduceat(ys, starts)
 
     ends = np.append(starts[1:], len(ys)) - 1
-    joined = piece[ends[:-1]] == piece[starts[1:]]
+    joined = np.ones(len(starts) - 1, dtype=bool) if piece is None else piece[ends[:-1]] == piece[starts[1:]]
     _draw_lines(low, high, used, ys[starts], ys[ends], joined)
+    return Envelope(low, high, _lonely(points, x_low, x_high, columns))
 
-    size = np.bincount(piece - piece[0])[piece - piece[0]]
-    alone = size == 1
-    return Envelope(low, high, np.column_stack([at[alone], ys[alone]]))
+
+def _columns_with_points(xs: Floats, x_low: float, x_high: float,
+                         columns: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Index of the first point of each column that has any, and those columns. By bisection, as x ascends: looking at
+    every point would cost more than all the rest."""
+    if not x_high > x_low:
+        return np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
+    edges = x_low + (np.arange(columns) - 0.5) * (x_high - x_low) / (columns - 1)
+    first = np.append(np.searchsorted(xs, edges, "left"), len(xs))
+    first[0] = 0
+    used = np.flatnonzero(np.diff(first))
+    return first[used], used
+
+
+def _lonely(points: Points, x_low: float, x_high: float, columns: int) -> Floats:
+    """(n, 2) column and value of the points that are a piece of their own."""
+    if points.piece is None:
+        alone = np.full(len(points.ys), len(points.ys) == 1)
+    else:
+        number = points.piece - points.piece[0]
+        alone = np.bincount(number)[number] == 1
+    return np.column_stack([columns_of(points.xs[alone], x_low, x_high, columns), points.ys[alone]])
 
 
 def _draw_lines(low: Floats, high: Floats, used: NDArray[np.int64], first: Floats, last: Floats,

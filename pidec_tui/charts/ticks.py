@@ -52,7 +52,7 @@ def linear_ticks(low: float, high: float, most: int) -> list[float]:
         first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
         if last - first + 1 <= most or last <= first:
             break
-        step = nice_step(step * 2.01, 1)
+        step = nice_step(step * 1.01, 1)
     return [round(i * step, 12 - math.floor(math.log10(step))) for i in range(first, last + 1)] or [low]
 
 

@@ -12,6 +12,7 @@ from ..words import bar, gib, size
 from .panel import Lines
 
 _LABEL = 7
+_FIGURES = 16  # cells beside a bar, so that all bars are equally long: 100% of 16 cores
 
 
 def machine_lines(machine: Machine, colours: Mapping[str, str], width: int, height: int) -> Lines:
@@ -33,7 +34,7 @@ def machine_lines(machine: Machine, colours: Mapping[str, str], width: int, heig
 def _meter(label: str, share: float | None, text: str, colours: Mapping[str, str], width: int) -> Text:
     """`load   ━━━━━────── 48%`"""
     line = Text(no_wrap=True).append(f"{label:<{_LABEL}}", colours["muted"])
-    cells = width - _LABEL - 1 - max(len(text), 14)
+    cells = width - _LABEL - 1 - max(len(text), _FIGURES)
     if cells >= 4 and share is not None:
         full, rest = bar(share, cells)
         line.append(full, colours["warning"] if share > 0.95 else colours["primary"]).append(rest, colours["faint"])

@@ -14,16 +14,16 @@ from ..sentences import ends, progress, share_done
 from ..words import GLYPHS, STATE_COLOURS, bar
 from .tables import KeyTable
 
-_WIDTHS = {"id": 4, "state": 12, "bar": 7, "done": 6, "rate": 7, "ends": 10}
-_HEADS = {"id": " # ", "state": "state", "name": "name", "bar": "progress", "done": "", "rate": "/min", "ends": "ETA"}
-_LEAST_NAME = 12
+_WIDTHS = {"id": 4, "state": 12, "bar": 7, "done": 6, "rate": 6, "ends": 10}
+_HEADS = {"id": " # ", "state": "state", "name": "name", "bar": "done", "done": "", "rate": "/min", "ends": "ETA"}
+_LEAST_NAME = 10
 
 
 def columns_for(width: int) -> dict[str, int]:
     """Column -> cells. Id, state, name and share done always; then ETA, rate and the bar, while the name keeps room."""
     chosen = ["id", "state", "name", "done"]
     left = width - sum(_WIDTHS.get(column, 0) for column in chosen) - 1
-    for column, keep in (("ends", _LEAST_NAME), ("rate", _LEAST_NAME), ("bar", _LEAST_NAME + 8)):
+    for column, keep in (("ends", _LEAST_NAME), ("rate", _LEAST_NAME + 4), ("bar", _LEAST_NAME + 10)):
         if left - _WIDTHS[column] < keep:
             break
         left -= _WIDTHS[column]
@@ -32,17 +32,24 @@ def columns_for(width: int) -> dict[str, int]:
     return {c: _WIDTHS.get(c, max(left, _LEAST_NAME)) for c in order if c in chosen}
 
 
+def shortened(name: str, width: int) -> str:
+    """At most `width` cells. The middle goes: names of one family differ at their ends (diffusion-peg-seed2)."""
+    if len(name) <= width:
+        return name
+    tail = (width - 1) // 2
+    return f"{name[:width - 1 - tail]}…{name[len(name) - tail:]}"
+
+
 def cells(job: Job, activity: Activity | None, now: float, columns: Mapping[str, int],
           colours: Mapping[str, str]) -> list[Text]:
     """One row of the table."""
     quiet = colours["muted"] if job.state.finished else ""
     share = share_done(job)
     full, rest = bar(share, _WIDTHS["bar"] - 1) if share is not None else ("", "")
-    name = job.name if len(job.name) < columns["name"] else job.name[:columns["name"] - 2] + "…"
     made = {
         "id": Text(f"{job.id:>2} ", colours["muted"]),
         "state": Text(f"{GLYPHS[job.state.value]} {job.state.value}", colours[STATE_COLOURS[job.state.value]]),
-        "name": Text(name, quiet),
+        "name": Text(shortened(job.name, columns["name"] - 1), quiet),
         "bar": Text(full, quiet or colours["primary"]).append(rest, colours["faint"]),
         "done": Text(f"{progress(job):>4}", quiet),
         "rate": Text(f"{number(activity.rate):>5}" if activity and activity.rate and job.state.active else ""),

@@ -68,4 +68,5 @@ class ChartStack(Vertical):
         if job.state.value == "running" and board.trace:
             text = advice(facts_of(board, board.trace))
         text = text or sentence(job, board.activity.get(job.id), now, jobs_ahead(job, board.jobs or ()))
-        return Text(text, self.app.theme_variables["error"] if job.state.value == "failed" else "")
+        failed = job.state.value == "failed"
+        return Text(f"{text} r tries again." if failed else text, self.app.theme_variables["error"] if failed else "")

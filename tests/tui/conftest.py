@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.tui.scene import HOST, Scene
 
 
@@ -18,6 +19,7 @@ def _still_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
     monkeypatch.setattr("pidec_tui.manager.control.runner_pid", lambda places: 4001)
     monkeypatch.setattr("pidec_tui.feed.sample_host", lambda path: HOST)
+    monkeypatch.setattr("textual.widgets.Input._toggle_cursor", lambda self: None)  # a picture must not blink
     yield
     monkeypatch.undo()
     time.tzset()

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pidec_tui.charts.chart import as_text, draw
-from pidec_tui.charts.envelope import envelope
+from pidec_tui.charts.envelope import Points, envelope
 from pidec_tui.charts.series import Axes, Curve, Series
 from pidec_tui.charts.ticks import linear_ticks, log_ticks, number
 
@@ -103,12 +103,13 @@ def test_the_envelope_holds_every_point(values: list[float | None], columns: int
     """Lost: points that the chart drops. Every finite point lies within its column's span."""
     ys = np.array([math.nan if v is None else v for v in values])
     xs = np.arange(len(ys), dtype=float)
-    shape = envelope(xs, ys, 0.0, float(max(len(ys) - 1, 1)), columns)
+    shape = envelope(Points.of(xs, ys), 0.0, float(max(len(ys) - 1, 1)), columns)
     span = max(len(ys) - 1, 1)
     for x, y in zip(xs, ys, strict=True):
         if not math.isnan(y):
-            at = math.floor(x * (columns - 1) / span + 0.5)
-            assert shape.low[at] <= y <= shape.high[at]
+            # A point on the very edge of two columns may stand in either: rounding decides.
+            near = {math.floor(x * (columns - 1) / span + half) for half in (0.5 - 1e-9, 0.5 + 1e-9)}
+            assert any(shape.low[at] <= y <= shape.high[at] for at in near if at < columns)
 
 
 def test_series_keep_order_and_the_later_word_counts() -> None:

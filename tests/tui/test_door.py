@@ -73,9 +73,12 @@ def test_a_newer_job_log_is_one_line(tmp_path: Path) -> None:
 
 def test_the_whole_dashboard_loads_nothing_heavy() -> None:
     """Lost: seconds before the first picture, and a broken torch that takes the queue down with it."""
-    modules = "app feed forms advice screens.detail screens.form screens.help screens.log screens.new_job".split()
-    code = ("import sys\n" + "\n".join(f"import pidec_tui.{m}" for m in modules)
-            + "\nprint(sorted({'torch','h5py','mani_skill','sapien','wandb','gymnasium','numpy'} & set(sys.modules)))")
+    screens = ("detail", "form", "help", "log", "main", "new_job", "question")
+    code = "\n".join([
+        "import sys, pidec_tui.app", *(f"import pidec_tui.screens.{name}" for name in screens),
+        "heavy = {'torch', 'h5py', 'mani_skill', 'sapien', 'wandb', 'gymnasium', 'numpy'}",
+        "print(sorted(heavy & set(sys.modules)))",
+    ])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "[]\n"
 

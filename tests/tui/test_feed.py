@@ -151,9 +151,9 @@ def test_losing_nvml_is_survived(scene: Scene) -> None:
 
     real: Callable[[], Any] = monitor.sample
     monitor.sample = lost  # type: ignore[method-assign]
-    assert ["machine"] == [m.part for m in listener.tick() if isinstance(m, Trouble)]
+    assert [m.part for m in listener.tick() if isinstance(m, Trouble)] == ["machine"]
     monitor.sample = real  # type: ignore[method-assign]
-    assert [""] == [m.text for m in listener.tick() if isinstance(m, Trouble)]
+    assert [m.text for m in listener.tick() if isinstance(m, Trouble)] == [""]
 
 
 def test_checkpoints_are_read_from_their_sidecars(scene: Scene) -> None:

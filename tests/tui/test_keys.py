@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from textual.pilot import Pilot
 from textual.widgets import Input
 
+import pidec_tui
 from pidec_tui.app import PidecApp
 from pidec_tui.manager.jobs import JobState
 from pidec_tui.screens.detail import DetailScreen
@@ -195,8 +200,7 @@ async def test_enter_on_a_checkpoint_evaluates_it(scene: Scene) -> None:
         assert isinstance(pilot.app.screen, FormScreen)
         assert field(pilot, "ckpt").text.endswith("step-000500000.pt")
         await pressed(pilot, "ctrl+s")
-        assert scene.manager.jobs()[-4].kind == "evaluate" or any(
-            job.kind == "evaluate" and job.config["ckpt"].endswith("500000.pt") for job in scene.manager.jobs())
+        assert any(job.kind == "evaluate" and job.config["ckpt"].endswith("500000.pt") for job in scene.manager.jobs())
 
 
 @keys("job.cancel", "question.yes", "question.no")
@@ -393,12 +397,11 @@ async def test_question_mark_shows_every_key_with_its_id(scene: Scene) -> None:
         await pilot.pause()
         screen = pilot.app.screen
         assert isinstance(screen, HelpScreen)
-        from rich.console import Console
-        console = Console(width=100, record=True, file=open("/dev/null", "w"))
+        console = Console(width=100, record=True, file=io.StringIO())
         console.print(screen._table)
         text = console.export_text()
-        for needle in ("queue.new", "job.cancel", "view.next", "list.last", "app.quit", "ctrl+p", "^p"):
-            assert needle in text or needle in {"ctrl+p", "^p"}
+        for needle in ("queue.new", "job.cancel", "view.next", "list.last", "app.quit", "^p"):
+            assert needle in text
         box = screen.query_one("VerticalScroll")
         await pilot.press("j", "j", "k")
         await pilot.pause()
@@ -502,22 +505,19 @@ async def test_both_colours(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> No
         commands["Dark colours"]()
         await settled(pilot)
         assert pilot.app.theme == "pidec-dark"
-        for name in pilot.app.available_themes:
+        for name in ("textual-dark", "nord", "solarized-light"):
             pilot.app.theme = name
             await pilot.pause()
 
 
 def bindings() -> dict[str, str]:
     """All bindings of ours: id -> keys."""
-    import pidec_tui.app
-    import pidec_tui.screens as screens
-    import pidec_tui.widgets as widgets
     found: dict[str, str] = {}
-    modules = [pidec_tui.app]
-    for package in (screens, widgets):
-        for file in sorted(__import__("pathlib").Path(package.__path__[0]).glob("*.py")):
-            if file.stem != "__init__":
-                modules.append(__import__(f"{package.__name__}.{file.stem}", fromlist=["x"]))
+    names = ["pidec_tui.app"]
+    for folder in ("screens", "widgets"):
+        files = sorted((Path(pidec_tui.__file__).parent / folder).glob("*.py"))
+        names += [f"pidec_tui.{folder}.{file.stem}" for file in files if file.stem != "__init__"]
+    modules = [importlib.import_module(name) for name in names]
     for module in modules:
         for _, kind in inspect.getmembers(module, inspect.isclass):
             if kind.__module__ == module.__name__:

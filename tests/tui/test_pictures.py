@@ -1,8 +1,9 @@
-"""The screens as pictures. After a change that is meant: `pytest tests/tui/test_pictures.py --snapshot-update`, and look
-at every one."""
+"""The screens as pictures. After a change that is meant: `pytest tests/tui/test_pictures.py --snapshot-update`, and
+look at every one."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -26,9 +27,6 @@ def after(*keys: str, job: int | None = None) -> Callable[[Pilot[Any]], Awaitabl
             await pilot.press(key)
             await pilot.pause()
         await settled(pilot)
-        if (focused := pilot.app.focused) is not None and hasattr(focused, "cursor_blink"):
-            focused.cursor_blink = False
-        await pilot.pause()
 
     return run
 
@@ -95,18 +93,30 @@ def test_new_job(snap_compare: Compare, scene: Scene, size: tuple[int, int]) -> 
     assert snap_compare(app_of(scene), terminal_size=size, run_before=after("n"))
 
 
-@pytest.mark.parametrize("size", [(120, 40), (60, 18)], ids=lambda size: f"{size[0]}x{size[1]}")
-def test_form(snap_compare: Compare, scene: Scene, size: tuple[int, int]) -> None:
-    """Lost: the form of a new job, with an error and a hint in it."""
+@pytest.mark.parametrize(("size", "name", "text"), [
+    ((120, 40), "eval_freq", "1000"), ((120, 40), "unet_dims", "30 64"), ((60, 18), "lr", "fast"),
+], ids=["hint", "spanning-error", "error-60x18"])
+def test_form(snap_compare: Compare, scene: Scene, size: tuple[int, int], name: str, text: str) -> None:
+    """Lost: the form of a new job, with what it says of a value that costs hours or cannot be."""
     async def run(pilot: Pilot[Any]) -> None:
         await after("n", "j", "j", "e")(pilot)
         rows = {row.field.name: row for row in pilot.app.screen.query("FieldRow")}  # type: ignore[attr-defined]
-        rows["eval_freq"].fill("1000")
-        rows["lr"].fill("fast")
-        await pilot.pause()
+        rows[name].fill(text)
         await pilot.pause()
 
     assert snap_compare(app_of(scene), terminal_size=size, run_before=run)
+
+
+def test_detail(snap_compare: Compare, scene: Scene) -> None:
+    """Lost: one job, large. (Its config shows absolute paths, so the folder has to be the same every time.)"""
+    busy(scene)
+    jobs = scene.manager.jobs()
+    with scene.log.write():
+        for job in jobs:
+            config = {key: value.replace(str(scene.manager.workspace.root), "/home/me/policy")
+                      if isinstance(value, str) else value for key, value in job.config.items()}
+            scene.log.update_job(job.id, config=json.dumps(config))
+    assert snap_compare(app_of(scene), terminal_size=(160, 45), run_before=after("enter", job=3))
 
 
 def test_question(snap_compare: Compare, scene: Scene) -> None:
