@@ -77,7 +77,7 @@ class MetricLog:
         names = [key] if key is not None else self.names(job)
         first = self._first_attempt(job) if full else 0
         rows = self._log.rows(
-            "SELECT metrics.id, attempt, seq, step, time, names.name, value FROM metrics "
+            "SELECT metrics.id, attempt, seq, step, time, names.name, value FROM metrics INDEXED BY metrics_by_curve "
             "JOIN names ON names.id = metrics.name "
             "WHERE job = ? AND metrics.name IN (SELECT id FROM names WHERE name IN (SELECT value FROM json_each(?))) "
             "AND metrics.id > ? AND attempt >= ? ORDER BY metrics.id LIMIT ?",

@@ -87,6 +87,7 @@ CREATE TABLE events (
     detail   TEXT NOT NULL,                   -- JSON
     UNIQUE (job, attempt, seq)
 );
+CREATE INDEX events_by_job ON events (job);
 """
 
 MIGRATIONS: tuple[str, ...] = (_FIRST,)
