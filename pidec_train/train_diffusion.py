@@ -149,6 +149,7 @@ class Session:
                 self.simulators.check()
             if self.stop:
                 self._leave()
+        self.writer.say(f"done after {learner.iteration:,} iterations; the last checkpoint is {self.saved}")
 
     def close(self) -> None:
         if self.simulators:

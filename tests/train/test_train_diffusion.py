@@ -130,6 +130,24 @@ def test_stopped_and_resumed_equals_undisturbed(
     assert info and info.parent_sha256, "where it came from is not told"
 
 
+def test_demos_recorded_by_maniskills_own_programs_train_as_they_are(tmp_path: Path, repo: Path) -> None:
+    recorded = Run(tmp_path, repo / "tests" / "data" / "maniskill_cli_pushcube.h5")
+    assert recorded("--action-norm", "min_max") == 0
+    assert recorded.last()["obs_dim"] == 35
+
+
+def test_a_stop_while_loading_leaves_at_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = train_diffusion.load_demos
+
+    def load_and_signal(*args: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return load(*args)
+
+    monkeypatch.setattr(train_diffusion, "load_demos", load_and_signal)
+    assert run() == 130
+    assert run.events("end")[0]["state"] == "interrupted" and not run.rows()
+
+
 def test_another_seed_is_another_run(run: Run, tmp_path: Path) -> None:
     assert run() == 0
     other = Run(tmp_path, run.demos, "b")

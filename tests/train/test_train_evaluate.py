@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from pidec_train import train_diffusion
 from pidec_train.__main__ import main
 from pidec_train.envs.make import make_vector_env
 from pidec_train.evaluate import run_episodes, wilson_interval
@@ -126,6 +128,31 @@ def test_training_evaluates_saves_and_links_the_best(trained: tuple[int, Path]) 
         assert info and info.episodes == 3 and info.successes is not None
     waited = {line.step: line.metrics.get("time/eval_wait_ratio") for line in found}
     assert waited[4] and waited[4] > 0.3 and waited[2] == 0
+
+
+@pytest.mark.sim
+def test_an_evaluation_that_was_cut_off_is_made_up_for_on_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in the last evaluation, a resumed run would otherwise end without its result, and without best.pt."""
+    flags = [
+        "diffusion", "--demo-path", "bundled:PushCube-v1.h5", "--env-id", "PushCube-v1", "--unet-dims", "8",
+        "--batch-size", "16", "--total-iters", "2", "--eval-freq", "100", "--device", "cpu", "--num-demo-traj", "2",
+        "--num-diffusion-iters", "4", *QUICK, "--checkpoint-dir", str(tmp_path / "ck"),
+    ]
+
+    def stopped_in_the_middle(*args: Any, **kwargs: Any) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        return run_episodes(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_diffusion, "run_episodes", stopped_in_the_middle)
+        assert main([*flags, "--run-dir", str(tmp_path / "1")]) == 130
+    assert lines(tmp_path / "1")[-1].detail()["state"] == "interrupted"
+    assert (tmp_path / "ck" / "last.pt").exists() and not (tmp_path / "ck" / "best.pt").exists()
+    assert main([*flags, "--run-dir", str(tmp_path / "2"), "--resume"]) == 0
+    assert [line.step for line in lines(tmp_path / "2") if "eval/success_rate" in line.metrics] == [2]
+    assert (tmp_path / "ck" / "best.pt").resolve() == (tmp_path / "ck" / "last.pt").resolve()
 
 
 @pytest.mark.sim
