@@ -54,10 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     add = action("add", "queue a preset, a preset file or a shell command", runs=True)
     add.add_argument("preset", nargs="?", metavar="PRESET|FILE.toml", help="see `pidec-jobs presets`")
     add.add_argument("--command", metavar="LINE", help="a shell command, run as in this shell")
-    add.add_argument("--set", action="append", nargs="+", default=[], metavar="KEY=VALUE", help="change a value")
+    add.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value")
     add.add_argument("--name", help="default: the preset's, or kind and task")
     add.add_argument("--lane", choices=LANES, help="default: as the job's kind needs")
-    add.add_argument("--after", action="append", nargs="+", default=[], metavar="ID", help="wait until these succeeded")
+    add.add_argument("--after", action="append", default=[], metavar="ID", help="wait until these succeeded")
     add.add_argument("--held", action="store_true", help="wait for `release`")
 
     listed = action("list", "the queue: active jobs, then the waiting, then the finished")
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     action("hold", "keep a queued job from starting", job=True)
     action("release", "let a held job start", job=True, runs=True)
     edit = action("edit", "change values of a queued or held job", job=True)
-    edit.add_argument("--set", action="append", nargs="+", required=True, metavar="KEY=VALUE")
+    edit.add_argument("--set", action="append", required=True, metavar="KEY=VALUE")
     move = action("move", "change a job's place in the queue", job=True)
     move.add_argument("--to", type=int, required=True, metavar="N", help="1 is next")
     wait = action("wait", "wait for a job; exit code 0 if it succeeded", job=True, runs=True)
@@ -86,9 +86,30 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+# What may follow the first value of an option that takes several.
+_SEVERAL = {"--set": re.compile(r"[\w-]+=.*", re.DOTALL), "--after": re.compile(r"#?\d+")}
+
+
+def _spread(argv: Sequence[str]) -> list[str]:
+    """`--set a=1 b=2 quickstart` as `--set a=1 --set b=2 quickstart`, so that the list swallows nothing else."""
+    spread: list[str] = []
+    option, first = "", False
+    for word in argv:
+        if word in _SEVERAL:
+            option, first = word, True
+        elif first:
+            first = False
+        elif option and _SEVERAL[option].fullmatch(word):
+            spread.append(option)
+        else:
+            option = ""
+        spread.append(word)
+    return spread
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. 0: done, 1: failed, 2: wrong usage or bad input, 130: stopped by Ctrl-C."""
-    options = _parser().parse_args(argv)
+    options = _parser().parse_args(_spread(sys.argv[1:] if argv is None else argv))
     options.json = getattr(options, "json", False)
     options.workspace = getattr(options, "workspace", None)
     try:

@@ -48,10 +48,10 @@ def _id(text: str) -> int:
     return int(text.lstrip("#"))
 
 
-def _values(kind: str, groups: Sequence[Sequence[str]]) -> dict[str, Any]:
+def _values(kind: str, words: Sequence[str]) -> dict[str, Any]:
     """`KEY=VALUE` words as values: TOML, a list with or without brackets, else text."""
     values = {}
-    for word in (word for group in groups for word in group):
+    for word in words:
         key, equals, text = word.partition("=")
         if not equals or not key.strip():
             raise PidecError(f"--set {word}: it must be KEY=VALUE, as in --set batch_size=256")
@@ -83,7 +83,7 @@ def add(options: Options) -> int:
             "add takes either a preset or --command LINE",
             "pidec-jobs presets lists the presets; pidec-jobs add quickstart queues one",
         )
-    after = [_id(word) for group in options.after for word in group]
+    after = [_id(word) for word in options.after]
     with _manager(options) as manager:
         if options.command is not None:
             values = {**_values("command", options.set), "command": options.command}

@@ -147,6 +147,15 @@ def test_presets_are_added_with_values_of_ones_own(jobs: Shell) -> None:
     assert "warning: track is on" in jobs("add", "quickstart", "--no-runner", "--set", "track=true").stderr
 
 
+def test_values_may_stand_before_the_preset(jobs: Shell) -> None:
+    """Lost without it: `--set lr=1 quickstart` takes the preset for a value."""
+    jobs("add", "--command", "true", "--no-runner")
+    added = jobs.json("add", "--no-runner", "--set", "lr=0.5", "seed=7", "--after", "1", "quickstart")
+    shown = jobs.json("show", str(added["id"]))
+    assert (shown["config"]["lr"], shown["config"]["seed"], shown["after"]) == (0.5, 7, [1])
+    assert jobs.json("edit", "--set", "lr=0.25", "seed=8", "2")["config"]["seed"] == 8
+
+
 def test_a_preset_file_is_added_by_its_path(jobs: Shell) -> None:
     (jobs.cwd / "mine.toml").write_text('kind = "command"\nlane = "gpu"\n[config]\ncommand = "echo mine"\n')
     jobs("add", "mine.toml", "--no-runner")
