@@ -23,7 +23,7 @@ from .lease import beats
 from .locks import Lock, is_held
 from .metriclog import MetricLog
 from .procs import Started
-from .queueing import CANCELLED_BY_HAND, waiting_sentence
+from .queueing import CANCELLED_BY_HAND, dead_predecessor, waiting_sentence
 from .statedir import Places
 
 WAIT_S = 120.0  # for another process that rebuilds
@@ -288,5 +288,12 @@ def _last_word(log: JobLog, spec: Spec, attempts: list[tuple[int, AttemptDir]]) 
 
 def _say_what_it_waits_for(log: JobLog, spec: Spec) -> None:
     job = log.find(spec.id)
-    if job is not None and job.state is JobState.queued:
-        log.update_job(spec.id, waiting_for=waiting_sentence(log.states(job.after)))
+    if job is None or not job.state.waiting:
+        return
+    states = log.states(job.after)
+    dead = dead_predecessor(states)
+    if dead:
+        log.set_state(spec.id, JobState.held)
+        log.update_job(spec.id, reason=dead)
+    elif job.state is JobState.queued:
+        log.update_job(spec.id, waiting_for=waiting_sentence(states))

@@ -54,6 +54,7 @@ def lived_in(manager: Manager, tmp_path: Path) -> Manager:
     manager.add("evaluate", {"ckpt": "@1/best"}, name="behind", after=[6])
     manager.retry(2)
     manager.move(9, 1)
+    command(manager, "true", name="behind a cancelled one", after=[8])
     return manager
 
 
@@ -72,8 +73,8 @@ def test_a_lost_job_log_comes_back_by_itself_and_tells_the_same(lived_in: Manage
     assert [job.id for job in after if job.state.waiting] == waiting, "the queue's order"
     assert {job.id: [(p.step, p.name, p.value) for p in again.metrics(job.id)] for job in after} == curves
     assert curves[1] and [(event.event, event.step) for event in again.events(1)] == events
-    assert {job.id: job.waiting_for for job in after if job.after} == {9: "job 6"}
-    assert command(again, "true").id == 10, "ids go on"
+    assert {job.id: job.waiting_for for job in after if job.after} == {9: "job 6", 10: ""}
+    assert command(again, "true").id == 11, "ids go on"
     again.close()
 
 
@@ -82,7 +83,7 @@ def test_a_repair_of_a_sound_log_changes_nothing_and_other_doors_go_on(lived_in:
     other = Manager.open(lived_in.workspace.root)
     version = other.version()
     report = lived_in.repair()
-    assert (report.jobs, report.unreadable, report.set_aside) == (9, (), "")
+    assert (report.jobs, report.unreadable, report.set_aside) == (10, (), "")
     spoken = sum(len(lived_in.metrics(job_id)) for job_id in before)
     assert report.points == spoken + 1, "both attempts of job 5 spoke of step 3"
     assert {job.id: story(job) for job in other.jobs()} == before
