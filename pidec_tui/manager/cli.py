@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from pidec_train.protocol.errors import EXIT_BAD_INPUT, EXIT_STOPPED, PidecError, did_you_mean
+from pidec_train.protocol.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, PidecError, did_you_mean
 
 from . import cli_actions
 from .jobs import LANES
@@ -119,11 +119,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PidecError as error:
         print(f"pidec-jobs: {error.line()}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        return EXIT_STOPPED
     except BrokenPipeError:  # `pidec-jobs log 3 | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"pidec-jobs: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_STOPPED
 
 
 if __name__ == "__main__":

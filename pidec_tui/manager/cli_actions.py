@@ -218,9 +218,12 @@ def log(options: Options) -> int:
 
 def _follow(manager: Manager, job_id: int, attempt: int | None) -> None:
     """Print as it comes, from attempt to attempt, until the job is over (or held)."""
-    shown, offset = None, 0
+    shown, offset, said = None, 0, ""
     while True:
         job = manager.job(job_id)
+        if job.waiting_for and job.waiting_for != said:
+            said = job.waiting_for
+            _say(f"job {job_id} waits for {said}")
         over = job.state.finished or job.state is JobState.held
         path = manager.log_path(job_id, attempt)
         if path is not None:
@@ -273,6 +276,8 @@ def wait(options: Options) -> int:
             time.sleep(POLL_S)
             if manager.version() != version:
                 version, job = manager.version(), manager.job(job_id)
+            elif manager.runner_pid() is None and not job.state.finished:
+                _ensure_runner(manager, options)  # it was killed, or stopped, while we wait
         if options.json:
             output.as_json(output.job_json(job))
         elif job.state.finished or job.reason:

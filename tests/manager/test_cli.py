@@ -199,6 +199,19 @@ def test_wait_tells_by_its_exit_code(jobs: Shell) -> None:
     assert jobs("wait", "2").returncode == 1
 
 
+def test_wait_starts_the_runner_again_if_it_dies(jobs: Shell) -> None:
+    """Lost without it: a script that waits for ever."""
+    jobs("add", "--command", "sleep 1", "--no-runner")
+    jobs("add", "--command", "true", "--no-runner")
+    words = [sys.executable, "-m", "pidec_tui.manager.cli", "wait", "2"]
+    waiting = subprocess.Popen(words, env=jobs.environ, cwd=jobs.cwd, stderr=subprocess.DEVNULL)
+    manager = Manager.open(jobs.workspace)
+    wait_for(manager, 1, JobState.running)
+    os.kill(manager.runner_pid() or 0, signal.SIGKILL)
+    assert waiting.wait(30) == 0
+    manager.close()
+
+
 def test_log_follows_until_the_job_ends(jobs: Shell) -> None:
     jobs("add", "--command", "for n in 1 2 3; do echo line $n; sleep 0.2; done")
     assert jobs("log", "-f", "1").stdout == "line 1\nline 2\nline 3\n"
