@@ -40,6 +40,14 @@ class LogChanged(FeedMessage):
         self.lines = lines
 
 
+class LogRead(FeedMessage):
+    """The whole log that a log screen shows."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__()
+        self.lines = lines
+
+
 class CheckpointsChanged(FeedMessage):
     def __init__(self, job_id: int, rows: tuple[CheckpointRow, ...]) -> None:
         super().__init__()

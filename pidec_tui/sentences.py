@@ -24,6 +24,8 @@ def sentence(job: Job, activity: Activity | None, now: float, ahead: int = 0) ->
         return f"Queued: starts as soon as the {job.lane} lane is free.{before}"
     if state is JobState.held:
         return f"Held: {_plain(job.reason)}." if job.reason else "Held: h releases it."
+    if state is JobState.stopping:
+        return "Stopping." if job.kind == "command" else "Stopping: the trainer saves its state."
     if state.active:
         begun = job.attempts[-1].started if job.attempts else job.started
         words = [f"{state.value.capitalize()} for {duration(now - begun)}" if begun else state.value.capitalize()]
@@ -69,6 +71,8 @@ def progress(job: Job) -> str:
 
 def ends(job: Job, activity: Activity | None, now: float) -> str:
     """When it will end (~14:32) or did end (14:32)."""
+    if job.state is JobState.stopping:
+        return ""
     if job.state.active:
         return f"~{moment(activity.ends, now)}" if activity and activity.ends else ""
     return moment(job.ended, now) if job.state.finished and job.ended else ""

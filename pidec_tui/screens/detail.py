@@ -134,13 +134,17 @@ def _told(event: JobEvent) -> str:
     at = f"step {event.step:,}" if event.step is not None else ""
     if event.event == "warning":
         return str(detail.get("message", ""))
-    if event.event == "eval" and detail.get("successes") is not None and detail.get("episodes"):
-        return f"{at}: {detail['successes']} of {detail['episodes']} succeeded"
-    skipped = {"path", "phase"} if event.event in {"checkpoint", "eval"} else set()
+    if event.event == "start":
+        total, resumed = detail.get("total_steps"), detail.get("resumed_step")
+        length = f"{total:,} {detail.get('step_name', 'step')}s" if isinstance(total, int) else "of unknown length"
+        return f"{length}, from step {resumed:,}" if resumed else length
+    if event.event == "eval":
+        if detail.get("phase") == "start":
+            return f"{at}: begins"
+        if detail.get("successes") is not None and detail.get("episodes"):
+            return f"{at}: {detail['successes']} of {detail['episodes']} succeeded"
     said = [f"{name.replace('_', ' ')} {shown(value)}" for name, value in detail.items()
-            if value not in (None, "") and name not in skipped]
-    if event.event == "eval" and detail.get("phase") == "start":
-        said = ["begins"]
+            if value not in (None, "") and name != "path" and not isinstance(value, (dict, list))]
     return ", ".join([at, *said] if at else said)
 
 

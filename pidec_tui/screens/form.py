@@ -64,7 +64,8 @@ class FormScreen(PidecScreen):
             yield from (self._row(field) for field in self._fields if field.first)
             yield from (self._row(field, self._first_name(field)) for field in self._job_rows if field.first)
             rest = [field for field in (*self._fields, *self._job_rows) if not field.first]
-            yield Input(placeholder=f"{plural(len(rest), 'more setting')}: type to find one, ctrl+o shows all", compact=True, id="filter")
+            more = f"{plural(len(rest), 'more setting')}: type to find one, ctrl+o shows all"
+            yield Input(placeholder=more, compact=True, id="filter")
             yield from (self._row(field) for field in rest)
         yield Static(id="form-help", markup=False)
         yield Static(id="command-line", markup=False)

@@ -12,6 +12,7 @@ from textual.widgets import Input, Static
 
 from ..feed import plain_lines
 from ..manager.jobs import Job
+from ..messages import LogRead
 from ..widgets.logview import LogView
 from .base import PidecScreen
 
@@ -54,15 +55,14 @@ class LogScreen(PidecScreen):
         while not self._stop.is_set():
             try:
                 if reader.read(self.door.manager.log_path(self._job.id)):
-                    self.app.call_from_thread(self._bring, reader.lines())
+                    self.post_message(LogRead(reader.lines()))
             except OSError:
                 reader = LogReader()  # gone for the moment; looked for again
             self._stop.wait(EVERY)
 
-    def _bring(self, lines: list[str]) -> None:
-        if self.is_mounted and not self._stop.is_set():
-            self.query_one(LogView).bring(lines)
-            self._say()
+    def on_log_read(self, message: LogRead) -> None:
+        self.query_one(LogView).bring(message.lines)
+        self._say()
 
     def _say(self) -> None:
         view = self.query_one(LogView)

@@ -50,7 +50,7 @@ class MainScreen(JobKeys):
         Binding("escape", "to_queue", "back to the queue", show=False, id="view.queue"),
     ]
 
-    KEYS = ("queue.new", "job.open", "job.cancel", "job.retry", "job.hold", "job.log", "job.edit")
+    KEYS = ("queue.new", "job.open", "app.help", "job.cancel", "job.retry", "job.hold", "job.log", "job.edit")
 
     def __init__(self) -> None:
         super().__init__()
@@ -153,6 +153,7 @@ class MainScreen(JobKeys):
     def show_machine(self) -> None:
         self.query_one("#machine", Panel).refresh()
         self.show_top()
+        self.show_checkpoints()  # they age
         self._show_job()
 
     def go_to(self, job_id: int) -> None:

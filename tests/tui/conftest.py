@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tui.scene import HOST, Scene
+from tests.tui.scene import HOST, PRESETS, Scene
 
 
 @pytest.fixture(autouse=True)
@@ -30,3 +30,13 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     made = Scene(tmp_path / "ws")
     yield made
     made.manager.close()
+
+
+@pytest.fixture
+def presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Presets that stay as they are when the shipped ones are tuned."""
+    folder = tmp_path / "presets"
+    folder.mkdir()
+    for name, text in PRESETS.items():
+        (folder / f"{name}.toml").write_text(text)
+    monkeypatch.setattr("pidec_tui.manager.presets.builtin_folder", lambda: folder)

@@ -26,6 +26,39 @@ GIB = 2**30
 DIFFUSION = {"total_iters": 1_000_000, "eval_freq": 100_000, "save_freq": 100_000, "demo_path": "demos/Peg.h5"}
 
 
+PRESETS = {
+    "quickstart": """
+title = "Quickstart: a small policy on the CPU"
+kind = "diffusion"
+lane = "cpu"
+notes = "Bundled demonstrations, no GPU, minutes on two cores."
+[config]
+env_id = "PushCube-v1"
+demo_path = "bundled:PushCube-v1.h5"
+total_iters = 2400
+batch_size = 128
+lr = 1e-3
+unet_dims = [32, 64, 128]
+eval_freq = 1200
+device = "cpu"
+""",
+    "demos-peg": """
+title = "Demonstrations for PegInsertionSide"
+kind = "demos"
+notes = "ManiSkill's own motion planner."
+[config]
+num_demos = 1000
+""",
+    "diffusion-peg": """
+title = "Diffusion Policy on PegInsertionSide"
+kind = "diffusion"
+notes = "Batch 1024, a million iterations."
+[config]
+eval_freq = 100000
+""",
+}
+
+
 class FixedGpus(GpuMonitor):
     """What the GPUs look like in a test: these samples, always."""
 

@@ -82,7 +82,7 @@ async def test_n_then_enter_queues_the_quickstart(scene: Scene) -> None:
 
 
 @keys("new.form", "form.queue", "new.back", "form.back")
-async def test_e_changes_a_preset_before_it_is_queued(scene: Scene) -> None:
+async def test_e_changes_a_preset_before_it_is_queued(scene: Scene, presets: None) -> None:
     """Lost: every job that is not exactly a preset."""
     async with app_of(scene).run_test(size=(120, 40)) as pilot:
         await settled(pilot)
@@ -104,7 +104,7 @@ async def test_e_changes_a_preset_before_it_is_queued(scene: Scene) -> None:
         assert isinstance(pilot.app.screen, MainScreen) and len(scene.manager.jobs()) == 1
 
 
-async def test_the_form_refuses_what_is_wrong_and_says_where(scene: Scene) -> None:
+async def test_the_form_refuses_what_is_wrong_and_says_where(scene: Scene, presets: None) -> None:
     """Lost: a job that is refused only when its turn comes, at night."""
     async with app_of(scene).run_test(size=(120, 40)) as pilot:
         await settled(pilot)
@@ -122,7 +122,7 @@ async def test_the_form_refuses_what_is_wrong_and_says_where(scene: Scene) -> No
         assert field(pilot, "batch_size").has_class("-wrong")
 
 
-async def test_a_value_that_costs_hours_gets_a_hint(scene: Scene) -> None:
+async def test_a_value_that_costs_hours_gets_a_hint(scene: Scene, presets: None) -> None:
     """Lost: a thousand evaluations, noticed the next day."""
     async with app_of(scene).run_test(size=(120, 40)) as pilot:
         await settled(pilot)
@@ -135,7 +135,7 @@ async def test_a_value_that_costs_hours_gets_a_hint(scene: Scene) -> None:
 
 
 @keys("form.next", "form.previous", "form.path", "form.unfold")
-async def test_moving_and_completing_in_the_form(scene: Scene) -> None:
+async def test_moving_and_completing_in_the_form(scene: Scene, presets: None) -> None:
     """Lost: a form without a mouse."""
     (scene.manager.workspace.root / "own.h5").write_bytes(b"")
     async with app_of(scene).run_test(size=(120, 40)) as pilot:
@@ -159,7 +159,7 @@ async def test_moving_and_completing_in_the_form(scene: Scene) -> None:
         assert field(pilot, "n_groups").display and not field(pilot, "track").display
 
 
-async def test_space_and_arrows_choose_among_texts(scene: Scene) -> None:
+async def test_space_and_arrows_choose_among_texts(scene: Scene, presets: None) -> None:
     """Lost: fields with a few allowed values."""
     async with app_of(scene).run_test(size=(120, 40)) as pilot:
         await settled(pilot)

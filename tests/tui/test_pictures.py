@@ -13,6 +13,7 @@ from textual.pilot import Pilot
 from tests.tui.scene import H200, SMALL_HOST, Scene, app_of, busy, settled
 
 Compare = Callable[..., bool]
+pytestmark = pytest.mark.usefixtures("presets")
 
 
 def after(*keys: str, job: int | None = None) -> Callable[[Pilot[Any]], Awaitable[None]]:

@@ -8,8 +8,9 @@ import pytest
 
 from pidec_tui.advice import Facts, advice
 from pidec_tui.board import Activity
-from pidec_tui.manager.jobs import Attempt, Job, JobState, MetricPoint
+from pidec_tui.manager.jobs import Attempt, Job, JobEvent, JobState, MetricPoint
 from pidec_tui.plans import plans
+from pidec_tui.screens.detail import _told
 from pidec_tui.sentences import ends, jobs_ahead, progress, sentence
 from pidec_tui.trace import RATE, Trace
 from pidec_tui.words import bar, duration, moment, size, wilson
@@ -55,6 +56,7 @@ JOB = Job(42, "diffusion", "peg", JobState.running, "gpu", {}, None, (), 3.0, ""
     (replace(JOB, state=JobState.held, reason="job 41 failed"), "Held: job 41 failed."),
     (replace(JOB, state=JobState.failed, ended=NOW - 3600, reason="CUDA out of memory."),
      "Failed 13:13 after 1 h 00: CUDA out of memory."),
+    (replace(JOB, state=JobState.stopping), "Stopping: the trainer saves its state."),
     (replace(JOB, state=JobState.succeeded, ended=NOW), "Succeeded 14:13 after 2 h 00."),
 ])
 def test_a_state_is_a_sentence_with_its_reason(job: Job, says: str) -> None:
@@ -77,6 +79,7 @@ def test_progress_and_ends() -> None:
     assert progress(replace(JOB, total_steps=None)) == "250"
     assert progress(replace(JOB, step=None)) == ""
     assert ends(JOB, Activity(100, NOW + 86400), NOW) == "~Tue 14:13"
+    assert ends(replace(JOB, state=JobState.stopping), Activity(1, NOW), NOW) == ""
     assert ends(replace(JOB, state=JobState.failed, ended=NOW - 60), Activity(1, NOW), NOW) == "14:12"
 
 
@@ -130,3 +133,18 @@ def test_which_charts_a_job_gets() -> None:
     assert [plan.title for plan in own] == ["epochs/min", "kl", "reward"]
     both = plans(["eval/success_rate", "eval/success_at_end"], "iteration")
     assert [label for _, label in both[2].metrics] == ["once", "at end"]
+
+
+@pytest.mark.parametrize(("event", "detail", "says"), [
+    ("start", {"kind": "diffusion", "step_name": "iteration", "total_steps": 2400, "config": {"lr": 1}},
+     "2,400 iterations"),
+    ("start", {"step_name": "demo", "total_steps": 100, "resumed_step": 40}, "100 demos, from step 40"),
+    ("eval", {"phase": "start"}, "step 7: begins"),
+    ("eval", {"phase": "done", "successes": 12, "episodes": 40, "seconds": 9.0}, "step 7: 12 of 40 succeeded"),
+    ("checkpoint", {"path": "/x.pt"}, "step 7"),
+    ("warning", {"message": "loss is not finite"}, "loss is not finite"),
+    ("end", {"state": "succeeded", "reason": ""}, "step 7, state succeeded"),
+])
+def test_events_are_told_in_words(event: str, detail: dict[str, object], says: str) -> None:
+    """Lost: what happened in the night, in a heap of JSON."""
+    assert _told(JobEvent(1, 1, 1, 7, NOW, event, detail)) == says
