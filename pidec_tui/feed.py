@@ -65,7 +65,7 @@ class Feed:
         self._troubles: set[str] = set()
         self._next_machine = 0.0
         self._next_runner = 0.0
-        self._work_waits = True  # the first look asks for a runner whatever the queue holds
+        self._work_waits = False  # a job is queued or active: it needs a runner
 
     # --- called from the UI thread
 

@@ -5,14 +5,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import io
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
-from textual.pilot import Pilot
-from textual.widgets import Input
 
 import pidec_tui
 from pidec_tui.app import PidecApp
@@ -22,157 +18,12 @@ from pidec_tui.screens.form import FormScreen
 from pidec_tui.screens.help import HelpScreen
 from pidec_tui.screens.log import LogScreen
 from pidec_tui.screens.main import MainScreen
-from pidec_tui.screens.new_job import NewJobScreen
 from pidec_tui.screens.question import Question
 from pidec_tui.widgets.checkpoints import CheckpointTable
-from pidec_tui.widgets.fields import FieldRow
 from pidec_tui.widgets.logview import LogView
-from pidec_tui.widgets.queue import QueueTable
 from pidec_tui.widgets.stack import ChartStack
+from tests.tui.pressing import PRESSED, board_of, field, go, keys, notices, queue_of
 from tests.tui.scene import NOW, Scene, app_of, busy, pressed, settled
-
-PRESSED: set[str] = set()
-Test = Callable[..., Any]
-
-
-def keys(*ids: str) -> Callable[[Test], Test]:
-    """Marks a test as the one that presses these bindings."""
-    PRESSED.update(ids)
-    return lambda test: test
-
-
-def queue_of(pilot: Pilot[Any]) -> QueueTable:
-    return pilot.app.screen_stack[0].query_one(QueueTable)
-
-
-def board_of(pilot: Pilot[Any]) -> Any:
-    assert isinstance(pilot.app, PidecApp)
-    return pilot.app.board
-
-
-def field(pilot: Pilot[Any], name: str) -> FieldRow:
-    return next(row for row in pilot.app.screen.query(FieldRow) if row.field.name == name)
-
-
-async def go(pilot: Pilot[Any], job_id: int) -> None:
-    """Put the cursor on a job."""
-    await settled(pilot)
-    queue_of(pilot).go_to(str(job_id))
-    await settled(pilot)
-    assert board_of(pilot).selected == job_id
-
-
-def notices(pilot: Pilot[Any]) -> str:
-    return " ".join(f"{n.title} {n.message}" for n in pilot.app._notifications)
-
-
-@keys("queue.new", "new.queue")
-async def test_n_then_enter_queues_the_quickstart(scene: Scene) -> None:
-    """Lost: the first thing that a newcomer is told to press."""
-    async with app_of(scene).run_test(size=(120, 40)) as pilot:
-        await settled(pilot)
-        assert pilot.app.screen.has_class("-empty")
-        await pilot.press("n")
-        await pilot.pause()
-        assert isinstance(pilot.app.screen, NewJobScreen)
-        await pressed(pilot, "enter")
-        assert isinstance(pilot.app.screen, MainScreen) and not pilot.app.screen.has_class("-empty")
-    job, = scene.manager.jobs()
-    assert (job.preset, job.lane, job.state) == ("quickstart", "cpu", JobState.queued)
-
-
-@keys("new.form", "form.queue", "new.back", "form.back")
-async def test_e_changes_a_preset_before_it_is_queued(scene: Scene, presets: None) -> None:
-    """Lost: every job that is not exactly a preset."""
-    async with app_of(scene).run_test(size=(120, 40)) as pilot:
-        await settled(pilot)
-        await pilot.press("n", "e")
-        await pilot.pause()
-        assert isinstance(pilot.app.screen, FormScreen)
-        field(pilot, "total_iters").fill("3k")
-        await pilot.pause()
-        assert "--total-iters 3000" in str(pilot.app.screen.query_one("#command-line").render())
-        await pressed(pilot, "ctrl+s")
-        job, = scene.manager.jobs()
-        assert job.config["total_iters"] == 3000 and job.config["batch_size"] == 128 and job.preset == "quickstart"
-        assert board_of(pilot).selected == job.id
-        await pilot.press("n", "e", "escape")
-        await pilot.pause()
-        assert isinstance(pilot.app.screen, MainScreen)
-        await pilot.press("n", "escape")
-        await pilot.pause()
-        assert isinstance(pilot.app.screen, MainScreen) and len(scene.manager.jobs()) == 1
-
-
-async def test_the_form_refuses_what_is_wrong_and_says_where(scene: Scene, presets: None) -> None:
-    """Lost: a job that is refused only when its turn comes, at night."""
-    async with app_of(scene).run_test(size=(120, 40)) as pilot:
-        await settled(pilot)
-        await pilot.press("n", "e")
-        await pilot.pause()
-        row = field(pilot, "unet_dims")
-        row.fill("30 64")
-        await pilot.pause()
-        await pressed(pilot, "ctrl+s")
-        assert isinstance(pilot.app.screen, FormScreen) and not scene.manager.jobs()
-        assert "divisible by n_groups" in str(pilot.app.screen.query_one("#command-line").render())
-        row.fill("32 64")
-        field(pilot, "batch_size").fill("many")
-        await pilot.pause()
-        assert field(pilot, "batch_size").has_class("-wrong")
-
-
-async def test_a_value_that_costs_hours_gets_a_hint(scene: Scene, presets: None) -> None:
-    """Lost: a thousand evaluations, noticed the next day."""
-    async with app_of(scene).run_test(size=(120, 40)) as pilot:
-        await settled(pilot)
-        await pilot.press("n", "j", "j", "e")
-        await pilot.pause()
-        assert not any(row.has_class("-costly") for row in pilot.app.screen.query(FieldRow))
-        field(pilot, "eval_freq").fill("1000")
-        await pilot.pause()
-        assert field(pilot, "eval_freq").has_class("-costly") and field(pilot, "eval_freq").display
-
-
-@keys("form.next", "form.previous", "form.path", "form.unfold")
-async def test_moving_and_completing_in_the_form(scene: Scene, presets: None) -> None:
-    """Lost: a form without a mouse."""
-    (scene.manager.workspace.root / "own.h5").write_bytes(b"")
-    async with app_of(scene).run_test(size=(120, 40)) as pilot:
-        await settled(pilot)
-        await pilot.press("n", "e", "down")
-        await pilot.pause()
-        row = field(pilot, "demo_path")
-        assert row.has_keyboard()
-        await pilot.press("ctrl+n")
-        await pilot.pause()
-        assert row.text == row.suggestions[0] == "own.h5"
-        await pilot.press("up")
-        assert field(pilot, "env_id").has_keyboard()
-        assert not field(pilot, "n_groups").display
-        await pilot.press("ctrl+o")
-        await pilot.pause()
-        assert field(pilot, "n_groups").display
-        await pilot.press("ctrl+o")
-        pilot.app.screen.query_one("#filter", Input).value = "groups"
-        await pilot.pause()
-        assert field(pilot, "n_groups").display and not field(pilot, "track").display
-
-
-async def test_space_and_arrows_choose_among_texts(scene: Scene, presets: None) -> None:
-    """Lost: fields with a few allowed values."""
-    async with app_of(scene).run_test(size=(120, 40)) as pilot:
-        await settled(pilot)
-        await pilot.press("n", "e")
-        await pilot.pause()
-        row = field(pilot, "device")
-        row.edit()
-        seen = [row.text]
-        for key in ("space", "right", "left"):
-            await pilot.press(key)
-            await pilot.pause()
-            seen.append(row.text)
-        assert seen == ["cpu", "cuda", "auto", "cuda"]
 
 
 @keys("job.open", "view.back")
@@ -187,20 +38,6 @@ async def test_enter_opens_the_job_and_esc_comes_back(scene: Scene) -> None:
         assert config.size.height > 20 and pilot.app.screen.query_one("#chart0").size.height > 5
         await pressed(pilot, "escape")
         assert isinstance(pilot.app.screen, MainScreen)
-
-
-async def test_enter_on_a_checkpoint_evaluates_it(scene: Scene) -> None:
-    """Lost: the way from a checkpoint to its success rate."""
-    busy(scene)
-    async with app_of(scene).run_test(size=(120, 40)) as pilot:
-        await go(pilot, 3)
-        await pressed(pilot, "tab", "j")
-        await pilot.press("enter")
-        await pilot.pause()
-        assert isinstance(pilot.app.screen, FormScreen)
-        assert field(pilot, "ckpt").text.endswith("step-000500000.pt")
-        await pressed(pilot, "ctrl+s")
-        assert any(job.kind == "evaluate" and job.config["ckpt"].endswith("500000.pt") for job in scene.manager.jobs())
 
 
 @keys("job.cancel", "question.yes", "question.no")
@@ -268,23 +105,6 @@ async def test_shift_and_arrows_move_a_job_and_the_cursor_goes_with_it(scene: Sc
         await go(pilot, 3)
         await pressed(pilot, "shift+down")
         assert "only queued and held jobs" in notices(pilot)
-
-
-@keys("job.edit")
-async def test_e_edits_a_waiting_job(scene: Scene) -> None:
-    """Lost: cancel and type it all again."""
-    busy(scene)
-    async with app_of(scene).run_test(size=(120, 40)) as pilot:
-        await go(pilot, 4)
-        await pilot.press("e")
-        await pilot.pause()
-        field(pilot, "batch_size").fill("2048")
-        await pilot.pause()
-        await pressed(pilot, "ctrl+s")
-        assert scene.manager.job(4).config["batch_size"] == 2048
-        await go(pilot, 3)
-        await pressed(pilot, "e")
-        assert isinstance(pilot.app.screen, MainScreen) and "only a queued or held job" in notices(pilot)
 
 
 @keys("list.down", "list.up", "list.first", "list.last")
@@ -529,5 +349,6 @@ def bindings() -> dict[str, str]:
 
 def test_no_key_is_left_out_and_none_is_tmuxs() -> None:
     """Lost: a key that nobody tries; and ctrl+b, which belongs to tmux."""
+    importlib.import_module("tests.tui.test_form_keys")  # its presses count too
     assert set(bindings()) == PRESSED
     assert not any("ctrl+b" in keys for keys in bindings().values())
