@@ -65,6 +65,7 @@ class Feed:
         self._troubles: set[str] = set()
         self._next_machine = 0.0
         self._next_runner = 0.0
+        self._runner_error: PidecError | None = None
         self._work_waits = False  # a job is queued or active: it needs a runner
 
     # --- called from the UI thread
@@ -198,9 +199,15 @@ class Feed:
 
     def _look_after_runner(self, now: float) -> None:
         pid = self.manager.runner_pid()
-        if pid is None and self._start_runner and self._work_waits and now >= self._next_runner:
-            self._next_runner = now + RUNNER_EVERY
-            pid = self.manager.ensure_runner()
+        if pid is None and self._start_runner and self._work_waits:
+            if now >= self._next_runner:
+                self._next_runner, self._runner_error = now + RUNNER_EVERY, None
+                try:
+                    pid = self.manager.ensure_runner()
+                except PidecError as error:
+                    self._runner_error = error
+            if self._runner_error is not None:
+                raise self._runner_error  # until it is tried again, the trouble stays
         if self._changed("runner", ("pid", pid)):
             self._seen.pop("job log", None)  # what a queued job waits for depends on it
             self._post(RunnerSeen(pid))

@@ -11,6 +11,7 @@ import apsw
 import pytest
 from textual.message import Message
 
+from pidec_train.protocol.errors import PidecError
 from pidec_tui.feed import Feed, checkpoint_rows, plain_lines
 from pidec_tui.manager.jobs import JobState
 from pidec_tui.messages import CheckpointsChanged, LogChanged, MachineSampled, QueueChanged, TraceChanged, Trouble
@@ -186,3 +187,29 @@ def test_a_long_log_is_read_on_and_not_anew(tmp_path: Path) -> None:
     path.write_text("new\n")
     assert reader.read(path) and reader.lines() == ["new"]
     assert reader.read(None) and "not started" in reader.lines()[0]
+
+
+def test_a_runner_is_asked_for_when_there_is_work_and_not_too_often(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lost: jobs that nobody starts; or a runner that cannot start, tried twice a second all night."""
+    asked: list[int] = []
+    monkeypatch.setattr("pidec_tui.manager.control.runner_pid", lambda places: None)
+
+    def ensure(places: object) -> int:
+        asked.append(1)
+        raise PidecError("the runner did not start", "see runner.log")
+
+    monkeypatch.setattr("pidec_tui.manager.control.ensure_runner", ensure)
+    listener = Listener(scene)
+    listener.feed._start_runner = True
+    scene.add("command", {"command": "true"}, name="kept back", held=True)
+    listener.tick()
+    assert not asked
+    scene.add("command", {"command": "true"}, name="waits")
+    troubles = [m for m in listener.tick() if isinstance(m, Trouble)]
+    assert len(asked) == 1 and "see runner.log" in troubles[0].text
+    assert not [m for m in listener.tick() if isinstance(m, Trouble)] and len(asked) == 1  # neither well nor said twice
+    listener.feed.wake()  # the user did something: now is a good moment
+    listener.tick()
+    assert len(asked) == 2
