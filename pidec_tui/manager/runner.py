@@ -11,9 +11,9 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import select
 import signal
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,15 +60,24 @@ class Runner:
         self._gpus = GpuLane(monitor, lambda: self._settings.foreign_gpu_gib)
         self._watch = Watch(joblog, places, lambda: self._settings.cancel_grace_s)
         self._hooks = Hooks()
-        self._stop = threading.Event()
+        self._stopping = False
+        self._wake, self._waker = os.pipe()
         self._idle_since = time.monotonic()
         self._reviewed: tuple[tuple[int, int], float] = ((0, 0), 0.0)
         self._slots_touched = time.monotonic()
         self._not_before: dict[int, float] = {}  # jobs that could not be launched, by the time of the next try
 
     def stop(self) -> None:
-        """End after the present tick. Jobs keep running."""
-        self._stop.set()
+        """End after the present tick. Jobs keep running.
+
+        Called from signal handlers, so by a pipe: a `threading.Event` that is set while the same thread is about to
+        wait for it locks up.
+        """
+        self._stopping = True
+        os.write(self._waker, b"x")
+
+    def _pause(self, seconds: float) -> None:
+        select.select([self._wake], [], [], seconds)
 
     def run(self) -> None:
         """Tick until stopped or idle. A job log that is locked or full is put up with for ten minutes.
@@ -78,7 +87,7 @@ class Runner:
             RunFailed: a runner on another machine has taken over.
         """
         trouble_since: float | None = None
-        while not self._stop.is_set():
+        while not self._stopping:
             try:
                 self._lease.beat()
                 self.tick()
@@ -92,11 +101,11 @@ class Runner:
                     log.warning("%s", error)
                 if now - trouble_since > PATIENCE_S:
                     raise
-                self._stop.wait(1.0)
+                self._pause(1.0)
             if self._idle_for() > self._settings.idle_minutes * 60:
                 log.info("nothing to do for %g minutes", self._settings.idle_minutes)
                 return
-            self._stop.wait(self._settings.poll_s)
+            self._pause(self._settings.poll_s)
 
     def tick(self) -> None:
         """Look at everything once."""
@@ -120,7 +129,7 @@ class Runner:
             return
         for job_id, lane, waiting_for in self._queued():
             self._idle_since = time.monotonic()
-            if self._stop.is_set():
+            if self._stopping:
                 return
             sentence = self._consider(job_id, lane)
             if sentence is not None and sentence != waiting_for:
@@ -252,9 +261,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = load_settings(places.workspace.jobs)
         runner = Runner(places, repair.open_log(places), settings, GpuMonitor(), lease)
         log.info("runner %d of %s", os.getpid(), places.workspace.root)
-        lock.write(str(os.getpid()))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: runner.stop())
+        lock.write(str(os.getpid()))
         runner.run()
         lease.release()
     except (PidecError, OSError) as error:

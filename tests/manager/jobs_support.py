@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -111,3 +112,17 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+def kill_runner(manager: Manager) -> None:
+    pid = manager.runner_pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: manager.runner_pid() is None, what="the end of the runner")
+
+
+def argv_of(manager: Manager, job_id: int, attempt: int) -> list[str]:
+    """What the stand-in trainer was called with."""
+    text = manager.workspace.run(job_id).attempt(attempt).output.read_text()
+    line = next(line for line in text.splitlines() if line.startswith("argv "))
+    return list(json.loads(line[5:]))
