@@ -30,7 +30,11 @@ def first_paint(workspace: str) -> float:
     begun = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "pidec_tui", "--workspace", workspace],
-        stdin=behind, stdout=behind, stderr=behind, close_fds=True, env={**os.environ, "TERM": "xterm-256color"},
+        stdin=behind,
+        stdout=behind,
+        stderr=behind,
+        close_fds=True,
+        env={**os.environ, "TERM": "xterm-256color"},
     )
     os.close(behind)
     seen = b""
@@ -63,8 +67,12 @@ def main() -> None:
             "pidec-tui --help": [run("-m", "pidec_tui", "--help") for _ in range(runs)],
             "pidec-tui, first picture": [first_paint(workspace) for _ in range(runs)],
         }
-        subprocess.run([sys.executable, "-m", "pidec_tui.manager.cli", "--workspace", workspace, "runner", "stop"],
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        subprocess.run(
+            [sys.executable, "-m", "pidec_tui.manager.cli", "--workspace", workspace, "runner", "stop"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
     for name, seconds in results.items():
         print(f"{name:<26} median {statistics.median(seconds):.2f} s, best {min(seconds):.2f} s of {runs}")
 

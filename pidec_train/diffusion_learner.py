@@ -20,8 +20,18 @@ from .protocol.errors import PidecError
 
 # A resumed run may change these; any other difference would make it another run. (The demos are compared by content.)
 FREE_TO_CHANGE = {
-    "demo_path", "log_freq", "eval_freq", "save_freq", "num_eval_episodes", "num_eval_envs", "max_episode_steps",
-    "device", "track", "wandb_project_name", "wandb_entity", "exp_name",
+    "demo_path",
+    "log_freq",
+    "eval_freq",
+    "save_freq",
+    "num_eval_episodes",
+    "num_eval_envs",
+    "max_episode_steps",
+    "device",
+    "track",
+    "wandb_project_name",
+    "wandb_entity",
+    "exp_name",
 }
 
 

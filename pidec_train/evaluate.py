@@ -252,7 +252,10 @@ def run(config: EvaluateConfig, run_dir: Path | None, *, as_json: bool, table: b
     device = pick_device(config.device)
     set_threads()
     with MetricWriter(
-        run_dir, kind="evaluate", step_name="episode", total_steps=config.num_eval_episodes,
+        run_dir,
+        kind="evaluate",
+        step_name="episode",
+        total_steps=config.num_eval_episodes,
         config=config.model_dump(mode="json"),
     ) as writer:
         checkpoint = open_checkpoint(config.ckpt)
@@ -264,20 +267,33 @@ def run(config: EvaluateConfig, run_dir: Path | None, *, as_json: bool, table: b
             raise PidecError(f"{config.ckpt} does not say on which task it was trained", f"Give {missing}.")
         policy = checkpoint.policy(config.weights, device)
         simulators = SimulatorsInBackground(
-            policy, env_id=env_id, control_mode=control_mode, max_episode_steps=config.max_episode_steps,
+            policy,
+            env_id=env_id,
+            control_mode=control_mode,
+            max_episode_steps=config.max_episode_steps,
             num_envs=min(config.num_eval_envs, config.num_eval_episodes),
         )
         try:
             env = simulators.get(stop)
             writer.event("eval", 0, phase="start", episodes=config.num_eval_episodes)
             result = run_episodes(
-                policy, env, num_episodes=config.num_eval_episodes, base_seed=config.seed + BASE_SEED,
-                sampler=config.sampler, num_steps=config.num_steps, progress=_Progress(writer), stop=stop,
+                policy,
+                env,
+                num_episodes=config.num_eval_episodes,
+                base_seed=config.seed + BASE_SEED,
+                sampler=config.sampler,
+                num_steps=config.num_steps,
+                progress=_Progress(writer),
+                stop=stop,
             )
         finally:
             simulators.close()
         writer.event(
-            "eval", result.episodes, phase="done", successes=result.successes, episodes=result.episodes,
+            "eval",
+            result.episodes,
+            phase="done",
+            successes=result.successes,
+            episodes=result.episodes,
             seconds=round(result.seconds, 1),
         )
         writer.log(result.episodes, result.metrics())
@@ -306,11 +322,20 @@ def _report(
     if as_json:
         low, high = result.wilson()
         answer: dict[str, Any] = {
-            "ckpt": config.ckpt, "weights": config.weights, "env_id": env_id, "control_mode": control_mode,
-            "sampler": config.sampler, "num_steps": config.num_steps, "episodes": result.episodes,
-            "successes": result.successes, "success_rate": result.success_rate, "wilson_95": [low, high],
-            "success_at_end": result.success_at_end / result.episodes, "return": result.mean_return,
-            "episode_length": result.mean_length, "seconds": round(result.seconds, 2),
+            "ckpt": config.ckpt,
+            "weights": config.weights,
+            "env_id": env_id,
+            "control_mode": control_mode,
+            "sampler": config.sampler,
+            "num_steps": config.num_steps,
+            "episodes": result.episodes,
+            "successes": result.successes,
+            "success_rate": result.success_rate,
+            "wilson_95": [low, high],
+            "success_at_end": result.success_at_end / result.episodes,
+            "return": result.mean_return,
+            "episode_length": result.mean_length,
+            "seconds": round(result.seconds, 2),
         }
         if table:
             answer["per_episode"] = [

@@ -77,8 +77,10 @@ def in_words(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("task", f"{facts['env_id'] or 'not told'}, control mode {facts['control_mode'] or 'not told'}"),
         ("step", _step(facts)),
         ("success", _success(facts)),
-        ("horizons", "sees {obs_horizon} observations, predicts {pred_horizon} actions, executes {act_horizon}"
-                     .format(**facts)),
+        (
+            "horizons",
+            "sees {obs_horizon} observations, predicts {pred_horizon} actions, executes {act_horizon}".format(**facts),
+        ),
         ("sizes", f"observation {facts['obs_dim']}, action {facts['act_dim']}"),
         ("normalised", f"observations {facts['obs_norm']}, actions {facts['action_norm']}"),
         ("network", f"UNet {'/'.join(map(str, facts['unet_dims']))}, {facts['parameters'] / 1e6:.2f} M parameters"),

@@ -65,8 +65,14 @@ class MetricWriter:
         self._ended = False
         self._wandb: WandbRun | None = None
         self.event(
-            "start", start_step, kind=kind, step_name=step_name, total_steps=total_steps, resumed_step=resumed_step,
-            config=dict(config or {}), pid=os.getpid(),
+            "start",
+            start_step,
+            kind=kind,
+            step_name=step_name,
+            total_steps=total_steps,
+            resumed_step=resumed_step,
+            config=dict(config or {}),
+            pid=os.getpid(),
         )
         if track:
             self._start_wandb(kind, config or {})
@@ -230,8 +236,13 @@ class ConsoleView:
         self._progress: Progress | None = None
         if stream.isatty():
             self._progress = Progress(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _RateColumn(),
-                TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=Console(file=stream),
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                _RateColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=Console(file=stream),
             )
             self._task = self._progress.add_task(step_name, total=total_steps, completed=start_step, note="")
             self._progress.start()

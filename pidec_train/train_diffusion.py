@@ -38,8 +38,14 @@ def run(config: DiffusionConfig, *, run_dir: Path, checkpoint_dir: Path, resume:
     source, notes = _find_source(folder, resume)
     resumed_step = step_of(source) if source else None
     with MetricWriter(
-        run_dir, kind="diffusion", step_name="iteration", total_steps=config.total_iters, start_step=resumed_step or 0,
-        resumed_step=resumed_step, config=config.model_dump(mode="json"), track=config.track,
+        run_dir,
+        kind="diffusion",
+        step_name="iteration",
+        total_steps=config.total_iters,
+        start_step=resumed_step or 0,
+        resumed_step=resumed_step,
+        config=config.model_dump(mode="json"),
+        track=config.track,
     ) as writer:
         for note in notes:
             writer.event("warning", resumed_step, message=note)
@@ -54,8 +60,12 @@ def run(config: DiffusionConfig, *, run_dir: Path, checkpoint_dir: Path, resume:
 
 
 def _train(
-    config: DiffusionConfig, device: torch.device, folder: CheckpointFolder, source: Path | None,
-    writer: MetricWriter, stop: StopRequest,
+    config: DiffusionConfig,
+    device: torch.device,
+    folder: CheckpointFolder,
+    source: Path | None,
+    writer: MetricWriter,
+    stop: StopRequest,
 ) -> None:
     """Load everything, then run a `Session`."""
     payload = read_payload(source) if source else {}
@@ -99,8 +109,13 @@ class Session:
     """One process's share of a run: the loop, and what it does at the steps where it does more than learn."""
 
     def __init__(
-        self, config: DiffusionConfig, learner: DiffusionLearner, folder: CheckpointFolder, writer: MetricWriter,
-        stop: StopRequest, source: Path | None,
+        self,
+        config: DiffusionConfig,
+        learner: DiffusionLearner,
+        folder: CheckpointFolder,
+        writer: MetricWriter,
+        stop: StopRequest,
+        source: Path | None,
     ) -> None:
         self.config, self.learner, self.folder, self.writer, self.stop = config, learner, folder, writer, stop
         self.saved = source  # the checkpoint of the present iteration, if there is one
@@ -108,7 +123,9 @@ class Session:
         self.simulators: SimulatorsInBackground | None = None
         if config.eval_freq:
             self.simulators = SimulatorsInBackground(
-                learner.ema_policy, env_id=config.env_id, control_mode=config.control_mode,
+                learner.ema_policy,
+                env_id=config.env_id,
+                control_mode=config.control_mode,
                 num_envs=min(config.num_eval_envs, config.num_eval_episodes),
                 max_episode_steps=config.max_episode_steps,
             )
@@ -203,15 +220,22 @@ class Session:
                 self.writer.event("eval", at, phase="start", episodes=config.num_eval_episodes)
                 self.writer.say(f"iteration {at:,}: evaluating {config.num_eval_episodes} episodes")
                 result = run_episodes(
-                    self.learner.ema_policy, env, num_episodes=config.num_eval_episodes,
-                    base_seed=config.seed + BASE_SEED, stop=self.stop,
+                    self.learner.ema_policy,
+                    env,
+                    num_episodes=config.num_eval_episodes,
+                    base_seed=config.seed + BASE_SEED,
+                    stop=self.stop,
                     progress=lambda over: self.writer.note(f"evaluated {over} of {config.num_eval_episodes}"),
                 )
             except Stopped:
                 self._leave()
                 raise
         self.writer.event(
-            "eval", at, phase="done", successes=result.successes, episodes=result.episodes,
+            "eval",
+            at,
+            phase="done",
+            successes=result.successes,
+            episodes=result.episodes,
             seconds=round(result.seconds, 1),
         )
         self.writer.log(at, result.metrics())

@@ -4,6 +4,7 @@ in one line before the screen opens; then the dashboard."""
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -14,13 +15,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pidec-tui",
         description="The dashboard: queue jobs, watch them learn, come back later. Closing it changes nothing for "
-                    "the jobs.",
+        "the jobs.",
         epilog="Keys: n new job, ? all keys, q quit. pidec-jobs does the same without a screen.",
     )
     parser.add_argument(
-        "--workspace", metavar="DIR",
+        "--workspace",
+        metavar="DIR",
         help="folder with jobs/ and checkpoints/ (default: $PIDEC_WORKSPACE, else the nearest parent that has "
-             "jobs/jobs.db, else the current folder)",
+        "jobs/jobs.db, else the current folder)",
     )
     return parser
 
@@ -30,6 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     if not (sys.stdout.isatty() and sys.stdin.isatty()):
         return _refuse("pidec-tui needs a terminal. pidec-jobs does the same without one: pidec-jobs list --json")
+    # A size that somebody exported is stale after the first resize (tmux hands such variables on); the terminal knows.
+    os.environ.pop("COLUMNS", None)
+    os.environ.pop("LINES", None)
     from .manager.manager import Manager
 
     try:

@@ -49,8 +49,10 @@ def advice(facts: Facts) -> str:
     """
     rates = [rate for rate in facts.rates if rate == rate]
     if facts.eval_wait_ratio is not None and facts.eval_wait_ratio >= WAIT_SHARE:
-        return (f"Waits for evaluations {percent(facts.eval_wait_ratio)} of the time: "
-                "a larger eval_freq or fewer episodes would help.")
+        return (
+            f"Waits for evaluations {percent(facts.eval_wait_ratio)} of the time: "
+            "a larger eval_freq or fewer episodes would help."
+        )
     if facts.data_ratio is not None and facts.data_ratio >= WAIT_SHARE:
         return f"Waits for data {percent(facts.data_ratio)} of the time: the CPU that gathers batches is the limit."
     if not rates:
@@ -105,6 +107,8 @@ def facts_of(board: Board, trace: TraceView) -> Facts:
         gpu_load=statistics.fmean(board.gpu_load) if board.gpu_load else None,
         cpu_load=statistics.fmean(board.cpu_load) if board.cpu_load else None,
         cores=host.cores if host else 1,
-        uses_gpu=bool(board.machine.gpus) and job is not None and job.config.get("device") != "cpu"
+        uses_gpu=bool(board.machine.gpus)
+        and job is not None
+        and job.config.get("device") != "cpu"
         and job.kind != "demos",
     )

@@ -52,8 +52,14 @@ class PidecApp(App[None]):
         Binding("ctrl+p", "command_palette", "palette", show=False, id="app.palette"),
     ]
 
-    def __init__(self, manager: Manager, *, monitor: GpuMonitor | None = None,
-                 clock: Callable[[], float] = time.time, start_runner: bool = True) -> None:
+    def __init__(
+        self,
+        manager: Manager,
+        *,
+        monitor: GpuMonitor | None = None,
+        clock: Callable[[], float] = time.time,
+        start_runner: bool = True,
+    ) -> None:
         super().__init__()
         self.manager = manager
         self.clock = clock
@@ -126,13 +132,19 @@ class PidecApp(App[None]):
         """The palette: what the keys do here, the jobs by name, and the colours."""
         for _, binding, enabled, _ in screen.active_bindings.values():
             if enabled and binding.id and not binding.id.startswith("list.") and binding.action != "command_palette":
-                yield SystemCommand(binding.description.capitalize(), f"key {self.get_key_display(binding)}",
-                                    _runner_of(self, screen, binding.action))
+                yield SystemCommand(
+                    binding.description.capitalize(),
+                    f"key {self.get_key_display(binding)}",
+                    _runner_of(self, screen, binding.action),
+                )
         for job in self.board.jobs or ():
             yield SystemCommand(f"Go to job {job.id}, {job.name}", str(job.state), _goer(self, job.id))
         other = theme.LIGHT.name if self.current_theme.dark else theme.DARK.name
-        yield SystemCommand("Light colours" if self.current_theme.dark else "Dark colours",
-                            "PIDEC_THEME=light or dark decides it at the start", lambda: setattr(self, "theme", other))
+        yield SystemCommand(
+            "Light colours" if self.current_theme.dark else "Dark colours",
+            "PIDEC_THEME=light or dark decides it at the start",
+            lambda: setattr(self, "theme", other),
+        )
         yield SystemCommand("All themes", "choose among Textual's", self.action_change_theme)
 
     def go_to(self, job_id: int) -> None:
@@ -228,5 +240,3 @@ def _short(path: Path) -> str:
         return str(Path("~") / path.relative_to(Path.home()))
     except ValueError:
         return str(path)
-
-

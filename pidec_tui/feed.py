@@ -47,8 +47,9 @@ class Feed:
         start_runner: ask for a runner when there is work and none is up.
     """
 
-    def __init__(self, manager: Manager, monitor: GpuMonitor, post: Callable[[Message], object], *,
-                 start_runner: bool = True) -> None:
+    def __init__(
+        self, manager: Manager, monitor: GpuMonitor, post: Callable[[Message], object], *, start_runner: bool = True
+    ) -> None:
         self.manager = manager
         self.monitor = monitor
         self.ticks = 0

@@ -51,10 +51,18 @@ def form_fields(kind: str) -> list[FormField]:
         extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
         inner, optional = _without_none(info.annotation)
         path = extra.get("path")
-        fields.append(FormField(
-            name, info.description or "", bool(extra.get("first")), str(path) if path else None,
-            _choices(inner), optional, _shape(inner), None if info.is_required() else to_text(info.default),
-        ))
+        fields.append(
+            FormField(
+                name,
+                info.description or "",
+                bool(extra.get("first")),
+                str(path) if path else None,
+                _choices(inner),
+                optional,
+                _shape(inner),
+                None if info.is_required() else to_text(info.default),
+            )
+        )
     return sorted(fields, key=lambda field: not field.first)
 
 
@@ -123,8 +131,10 @@ def values_of(fields: Iterable[FormField], texts: Mapping[str, str]) -> dict[str
 def errors_of(kind: str, fields: Iterable[FormField], texts: Mapping[str, str]) -> dict[str, str]:
     """What is wrong, by field name; "" for a check that spans fields."""
     errors = field_errors(kind, values_of(fields, texts))
-    return {name: "needs a value" if text == "field required" else text.partition(", unable")[0]
-            for name, text in errors.items()}
+    return {
+        name: "needs a value" if text == "field required" else text.partition(", unable")[0]
+        for name, text in errors.items()
+    }
 
 
 def found_paths(path: str | None, ws: Workspace, jobs: Iterable[Job] = ()) -> list[str]:

@@ -46,8 +46,9 @@ def plans(names: Iterable[str], step_name: str, *, turn: int = 0) -> list[Plan]:
     unit = step_name or "step"
     rate = next((name for name in _RATES if name in have), None)
     success = next((name for name in _SUCCESSES if name in have), None)
-    first = Plan(_rate_title(rate, unit), ((rate or RATE, ""),), Axes(unit, from_zero=True),
-                 note="starts with the first metrics")
+    first = Plan(
+        _rate_title(rate, unit), ((rate or RATE, ""),), Axes(unit, from_zero=True), note="starts with the first metrics"
+    )
 
     losses = [name for name in _LOSSES if name in have]
     rest = sorted(have - {*_RATES, *_SUCCESSES, EVAL_SUCCESS_AT_END, *losses})
@@ -77,5 +78,6 @@ def _success(name: str, have: set[str], unit: str) -> Plan:
     if EVAL_SUCCESS_AT_END in have:
         metrics.append((EVAL_SUCCESS_AT_END, "at end"))
     title = "eval success" if name == EVAL_SUCCESS_RATE else "training success"
-    return Plan(title, tuple(metrics), Axes(unit, percent=True), markers=name == EVAL_SUCCESS_RATE,
-                note="no evaluation yet")
+    return Plan(
+        title, tuple(metrics), Axes(unit, percent=True), markers=name == EVAL_SUCCESS_RATE, note="no evaluation yet"
+    )

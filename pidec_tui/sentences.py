@@ -47,7 +47,8 @@ def _plain(text: str) -> str:
 def jobs_ahead(job: Job, jobs: Sequence[Job]) -> int:
     """Queued jobs of the same lane that go first."""
     return sum(
-        1 for other in jobs
+        1
+        for other in jobs
         if other.state is JobState.queued and other.lane == job.lane and other.position < job.position
     )
 

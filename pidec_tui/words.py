@@ -9,13 +9,27 @@ from .charts.ticks import number
 
 # A shape and a word each, so that no meaning hangs on colour alone. All one cell wide in every common font.
 GLYPHS = {
-    "held": "□", "queued": "○", "starting": "◌", "running": "●", "stopping": "◍",
-    "succeeded": "✓", "failed": "✗", "cancelled": "⊘", "interrupted": "↻",
+    "held": "□",
+    "queued": "○",
+    "starting": "◌",
+    "running": "●",
+    "stopping": "◍",
+    "succeeded": "✓",
+    "failed": "✗",
+    "cancelled": "⊘",
+    "interrupted": "↻",
 }
 # Colour by state, names of the theme's variables.
 STATE_COLOURS = {
-    "held": "warning", "queued": "foreground", "starting": "primary", "running": "primary", "stopping": "warning",
-    "succeeded": "success", "failed": "error", "cancelled": "foreground", "interrupted": "warning",
+    "held": "warning",
+    "queued": "foreground",
+    "starting": "primary",
+    "running": "primary",
+    "stopping": "warning",
+    "succeeded": "success",
+    "failed": "error",
+    "cancelled": "foreground",
+    "interrupted": "warning",
 }
 
 

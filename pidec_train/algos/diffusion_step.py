@@ -30,9 +30,7 @@ def diffusion_loss(policy: DiffusionPolicy, obs_seq: Tensor, actions: Tensor, ge
         Scalar.
     """
     noise = torch.randn(actions.shape, generator=generator, device=actions.device)
-    steps = torch.randint(
-        0, policy.num_diffusion_iters, actions.shape[:1], generator=generator, device=actions.device
-    )
+    steps = torch.randint(0, policy.num_diffusion_iters, actions.shape[:1], generator=generator, device=actions.device)
     noisy = add_noise(actions, noise, steps, policy.alphas_cumprod)
     return functional.mse_loss(policy.predict_noise(noisy, steps, obs_seq), noise)
 

@@ -132,9 +132,7 @@ class ConditionalUnet1D(nn.Module):
             self.down_modules.append(nn.ModuleList([*level, halve]))
         self.up_modules = nn.ModuleList()
         for dim_in, dim_out in reversed(levels[1:]):  # the other way: dim_out + shortcut -> dim_in
-            self.up_modules.append(
-                nn.ModuleList([block(dim_out * 2, dim_in), block(dim_in, dim_in), Upsample(dim_in)])
-            )
+            self.up_modules.append(nn.ModuleList([block(dim_out * 2, dim_in), block(dim_in, dim_in), Upsample(dim_in)]))
         groups = OUTPUT_GROUPS if top % OUTPUT_GROUPS == 0 else n_groups
         self.final_conv = nn.Sequential(ConvBlock(top, top, kernel_size, groups), nn.Conv1d(top, act_dim, 1))
 

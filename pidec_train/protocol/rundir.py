@@ -35,6 +35,8 @@ _ATTEMPT = re.compile(r"attempt-(\d+)")
 def find_workspace(option: str | os.PathLike[str] | None = None, cwd: Path | None = None) -> Path:
     """`option`, else $PIDEC_WORKSPACE, else the nearest parent that holds jobs/jobs.db, else the current folder.
 
+    jobs/runs marks one too: on a network file system the job log itself lies elsewhere.
+
     Returns:
         An absolute path; the folder need not exist.
     """
@@ -44,7 +46,7 @@ def find_workspace(option: str | os.PathLike[str] | None = None, cwd: Path | Non
         return Path(os.environ[WORKSPACE_ENV]).expanduser().absolute()
     here = (cwd or Path.cwd()).absolute()
     for folder in (here, *here.parents):
-        if (folder / "jobs" / "jobs.db").exists():
+        if (folder / "jobs" / "jobs.db").exists() or (folder / "jobs" / "runs").is_dir():
             return folder
     return here
 

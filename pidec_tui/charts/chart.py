@@ -63,8 +63,9 @@ def draw(curves: Sequence[Curve], width: int, height: int, axes: Axes | None = N
     lines = [list(line) for line in text_of_cells(cells)]
     _put_markers(lines, owner, curves, data, envelopes, y_axis, (x_low, x_high))
 
-    tick_rows = {_cell_row(y_axis, tick, plot_height): label
-                 for tick, label in zip(y_axis.ticks, y_axis.labels, strict=True)}
+    tick_rows = {
+        _cell_row(y_axis, tick, plot_height): label for tick, label in zip(y_axis.ticks, y_axis.labels, strict=True)
+    }
     rows = []
     for row, line in enumerate(lines):
         label = tick_rows.get(row)
@@ -72,7 +73,7 @@ def draw(curves: Sequence[Curve], width: int, height: int, axes: Axes | None = N
         spans += _runs(line, owner[row])
         if right:
             name, index = names.get(row, ("", 0))
-            spans.append(Span(f" {name[:right - 1]:<{right - 1}}", f"curve{index}"))
+            spans.append(Span(f" {name[: right - 1]:<{right - 1}}", f"curve{index}"))
         rows.append(spans)
     rows += _x_axis(x_low, x_high, axes.x_unit, gutter, plot_width, right, axis_rows)
     return rows
@@ -144,8 +145,9 @@ def _cell_row(y_axis: _YAxis, value: float, plot_height: int) -> int:
     return int(y_axis.rows(np.array([value]), plot_height * DOTS_Y)[0]) // DOTS_Y
 
 
-def _end_labels(curves: Sequence[Curve], data: list[Points], y_axis: _YAxis,
-                plot_height: int) -> dict[int, tuple[str, int]]:
+def _end_labels(
+    curves: Sequence[Curve], data: list[Points], y_axis: _YAxis, plot_height: int
+) -> dict[int, tuple[str, int]]:
     """Row -> (name, index) of the curves, each as near to its last value as the others leave room."""
     taken: dict[int, tuple[str, int]] = {}
     for index, (curve, points) in enumerate(zip(curves, data, strict=True)):
@@ -158,8 +160,9 @@ def _end_labels(curves: Sequence[Curve], data: list[Points], y_axis: _YAxis,
     return taken
 
 
-def _raster(envelopes: list[Envelope], y_axis: _YAxis, width: int,
-            height: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _raster(
+    envelopes: list[Envelope], y_axis: _YAxis, width: int, height: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """(height, width) braille patterns, and the index of the curve each cell belongs to (-1: none)."""
     cells = np.zeros((height, width), dtype=np.uint8)
     owner = np.full((height, width), -1)
@@ -172,9 +175,15 @@ def _raster(envelopes: list[Envelope], y_axis: _YAxis, width: int,
     return cells, owner
 
 
-def _put_markers(lines: list[list[str]], owner: NDArray[np.int64], curves: Sequence[Curve],
-                 data: list[Points], envelopes: list[Envelope], y_axis: _YAxis,
-                 x_range: tuple[float, float]) -> None:
+def _put_markers(
+    lines: list[list[str]],
+    owner: NDArray[np.int64],
+    curves: Sequence[Curve],
+    data: list[Points],
+    envelopes: list[Envelope],
+    y_axis: _YAxis,
+    x_range: tuple[float, float],
+) -> None:
     """Dots, in place: every point of a curve that asks for them, and points that no line makes visible."""
     height, columns = len(lines), len(lines[0]) * DOTS_X
     for index, (curve, points, shape) in enumerate(zip(curves, data, envelopes, strict=True)):
@@ -208,9 +217,9 @@ def _x_axis(low: float, high: float, unit: str, gutter: int, width: int, right: 
         unit, placed = "", _place(labels, gutter, whole)
     text, line = [" "] * whole, ["─"] * width
     for start, column, label in placed:
-        text[start:start + len(label)] = label
+        text[start : start + len(label)] = label
         line[column] = "┬"
-    text[whole - len(unit):] = unit
+    text[whole - len(unit) :] = unit
     label_row = [Span("".join(text), "label")]
     if rows == 1:
         return [label_row]

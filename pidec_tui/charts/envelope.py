@@ -77,8 +77,9 @@ def envelope(points: Points, x_low: float, x_high: float, columns: int) -> Envel
     return Envelope(low, high, _lonely(points, x_low, x_high, columns))
 
 
-def _columns_with_points(xs: Floats, x_low: float, x_high: float,
-                         columns: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _columns_with_points(
+    xs: Floats, x_low: float, x_high: float, columns: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Index of the first point of each column that has any, and those columns. By bisection, as x ascends: looking at
     every point would cost more than all the rest."""
     if not x_high > x_low:
@@ -100,8 +101,9 @@ def _lonely(points: Points, x_low: float, x_high: float, columns: int) -> Floats
     return np.column_stack([columns_of(points.xs[alone], x_low, x_high, columns), points.ys[alone]])
 
 
-def _draw_lines(low: Floats, high: Floats, used: NDArray[np.int64], first: Floats, last: Floats,
-                joined: NDArray[np.bool_]) -> None:
+def _draw_lines(
+    low: Floats, high: Floats, used: NDArray[np.int64], first: Floats, last: Floats, joined: NDArray[np.bool_]
+) -> None:
     """Widen the columns' spans, in place, by the lines that join one used column to the next.
 
     A line from column a to column b covers, in each column between, the values it takes from half a column before

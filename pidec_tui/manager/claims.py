@@ -87,6 +87,8 @@ def start(joblog: JobLog, places: Places, claimed: Claim, slot: Slot) -> subproc
     environ.update(slot.environ())
     if job.lane == "cpu" and job.kind != "command":
         environ["CUDA_VISIBLE_DEVICES"] = ""  # the cpu lane holds no GPU's slot
+    if job.kind != "command":  # `python -m` looks for modules in the job's folder first: a types.py there would win
+        environ.setdefault("PYTHONSAFEPATH", "1")
     note = AttemptNote(
         token=claimed.token,
         job=job.id,

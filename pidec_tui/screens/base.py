@@ -22,7 +22,7 @@ class PidecScreen(Screen[None]):
     """A screen with a key bar, that says so where the terminal is too small for it."""
 
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (80, "-medium"), (120, "-wide")]  # noqa: RUF012 - Textual's own type
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (28, "-middling"), (34, "-tall")]  # noqa: RUF012
 
     KEYS: tuple[str, ...] = ()  # ids of bindings, in the order in which the key bar shows them; others come after
 
@@ -73,8 +73,14 @@ class BoardScreen(PidecScreen):
 
     def show_all(self) -> None:
         if self.is_mounted:
-            for part in (self.show_top, self.show_queue, self.show_trace, self.show_log, self.show_checkpoints,
-                         self.show_machine):
+            for part in (
+                self.show_top,
+                self.show_queue,
+                self.show_trace,
+                self.show_log,
+                self.show_checkpoints,
+                self.show_machine,
+            ):
                 part()
 
     def on_screen_resume(self) -> None:

@@ -108,7 +108,9 @@ def attempts_of(attempts: tuple[Attempt, ...], colours: dict[str, str], now: flo
         table.add_row(
             Text(str(attempt.number), colours["muted"]),
             Text(f"{GLYPHS.get(attempt.state, ' ')} {attempt.state}", colours[STATE_COLOURS[attempt.state]]),
-            Text(moment(attempt.started, now)), Text(took), Text(how, colours["muted"]),
+            Text(moment(attempt.started, now)),
+            Text(took),
+            Text(how, colours["muted"]),
         )
     return table
 
@@ -143,8 +145,11 @@ def _told(event: JobEvent) -> str:
             return f"{at}: begins"
         if detail.get("successes") is not None and detail.get("episodes"):
             return f"{at}: {detail['successes']} of {detail['episodes']} succeeded"
-    said = [f"{name.replace('_', ' ')} {shown(value)}" for name, value in detail.items()
-            if value not in (None, "") and name != "path" and not isinstance(value, (dict, list))]
+    said = [
+        f"{name.replace('_', ' ')} {shown(value)}"
+        for name, value in detail.items()
+        if value not in (None, "") and name != "path" and not isinstance(value, (dict, list))
+    ]
     return ", ".join([at, *said] if at else said)
 
 

@@ -24,8 +24,16 @@ from .base import PidecScreen
 # What belongs to the job and not to its config; shown as fields like any other.
 JOB_FIELDS = (
     FormField("name", "how the queue calls it; empty: preset or task", True, None, (), True, "text", ""),
-    FormField("lane", "which queue it stands in; usual: as its kind needs", False, None, ("usual", "gpu", "cpu"),
-              False, "text", "usual"),
+    FormField(
+        "lane",
+        "which queue it stands in; usual: as its kind needs",
+        False,
+        None,
+        ("usual", "gpu", "cpu"),
+        False,
+        "text",
+        "usual",
+    ),
     FormField("after", "ids of jobs that must succeed before", False, None, (), True, "text", ""),
 )
 
@@ -49,8 +57,9 @@ class FormScreen(PidecScreen):
         Binding("ctrl+o", "unfold", "all settings", id="form.unfold"),
     ]
 
-    def __init__(self, kind: str, config: Mapping[str, Any], *, title: str, preset: Preset | None = None,
-                 job: Job | None = None) -> None:
+    def __init__(
+        self, kind: str, config: Mapping[str, Any], *, title: str, preset: Preset | None = None, job: Job | None = None
+    ) -> None:
         super().__init__()
         self._kind, self._title, self._preset, self._job = kind, title, preset, job
         self._fields = form_fields(kind)
@@ -156,7 +165,8 @@ class FormScreen(PidecScreen):
         mine = {field.name for field in self._job_rows}
         return {
             row.field.name: from_text(row.field, row.text)
-            for row in self._rows() if row.field.name not in mine and row.text != row.initial
+            for row in self._rows()
+            if row.field.name not in mine and row.text != row.initial
         }
 
     def action_queue(self) -> None:
@@ -174,10 +184,15 @@ class FormScreen(PidecScreen):
             name = self._job_text("name") or None
             lane = None if self._job_text("lane") == "usual" else self._job_text("lane")
             after = _ids(self._job_text("after"))
-            start = {} if preset else {
-                f.name: from_text(f, self._texts[f.name]) for f in self._fields
-                if self._texts[f.name] != (f.default or "")
-            }
+            start = (
+                {}
+                if preset
+                else {
+                    f.name: from_text(f, self._texts[f.name])
+                    for f in self._fields
+                    if self._texts[f.name] != (f.default or "")
+                }
+            )
 
             def make(manager: Manager) -> Job:
                 if preset is not None:

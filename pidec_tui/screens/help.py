@@ -12,8 +12,16 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
-GROUPS = {"queue": "Queue", "job": "The selected job", "view": "View", "list": "In lists", "log": "Log",
-          "form": "Form", "new": "New job", "app": "Everywhere"}
+GROUPS = {
+    "queue": "Queue",
+    "job": "The selected job",
+    "view": "View",
+    "list": "In lists",
+    "log": "Log",
+    "form": "Form",
+    "new": "New job",
+    "app": "Everywhere",
+}
 
 
 class HelpScreen(ModalScreen[None]):

@@ -50,7 +50,17 @@ class MainScreen(JobKeys):
         Binding("escape", "to_queue", "back to the queue", show=False, id="view.queue"),
     ]
 
-    KEYS = ("queue.new", "job.open", "app.help", "job.cancel", "job.retry", "job.hold", "job.log", "job.edit")
+    KEYS = (
+        "queue.new",
+        "job.open",
+        "app.help",
+        "app.quit",
+        "job.cancel",
+        "job.retry",
+        "job.hold",
+        "job.log",
+        "job.edit",
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,8 +92,14 @@ class MainScreen(JobKeys):
         return machine_lines(self.door.board.machine, self.app.theme_variables, width, height)
 
     def _card_lines(self, width: int, height: int) -> Lines:
-        return card_lines(self.door.board, self.door.clock(), self.app.theme_variables, width, height,
-                          root=str(self.door.manager.workspace.root))
+        return card_lines(
+            self.door.board,
+            self.door.clock(),
+            self.app.theme_variables,
+            width,
+            height,
+            root=str(self.door.manager.workspace.root),
+        )
 
     def show_top(self) -> None:
         self.query_one("#top", Static).update(self._top(self.size.width - 2))
@@ -113,7 +129,7 @@ class MainScreen(JobKeys):
         room = width - len(line) - len(middle) - len(right) - 4
         where = self.door.place
         if room >= 12:
-            line.append(f"{where if len(where) <= room else '…' + where[1 - room:]}  ")
+            line.append(f"{where if len(where) <= room else '…' + where[1 - room :]}  ")
         middle.truncate(max(width - len(line) - len(right) - 1, 0), overflow="ellipsis")
         line.append_text(middle)
         return line.append(" " * max(width - len(line) - len(right), 1)).append(right, colours["muted"])
@@ -124,12 +140,18 @@ class MainScreen(JobKeys):
             return
         if self.has_class("-empty") == bool(board.jobs):
             self.set_class(not board.jobs, "-empty")
-            self.call_after_refresh(self.show_all)  # other panes appear, whose widths are not known yet
+            self.call_after_refresh(self._panes_appeared)
         queue = self.query_one(QueueTable)
         if inner_width(queue):
             queue.show(board, self.door.clock(), inner_width(queue))
         self.show_top()
         self._show_job()
+
+    def _panes_appeared(self) -> None:
+        """After the first job came: the panes have widths now, and the queue, hidden until then, can have the keys."""
+        if self.focused is None:
+            self.query_one(QueueTable).focus()
+        self.show_all()
 
     def _show_job(self) -> None:
         self.query_one(ChartStack).show(self.door.board, self.door.clock())

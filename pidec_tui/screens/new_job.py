@@ -47,12 +47,15 @@ def choices(presets: Sequence[Preset], *, first_start: bool) -> list[Choice]:
     Args:
         first_start: nothing was ever queued here: quickstart comes before all others.
     """
+
     def rank(preset: Preset) -> tuple[bool, bool, str]:
         quickstart = preset.name == QUICKSTART
         return preset.builtin and not (first_start and quickstart), not quickstart, preset.name
 
-    found = [Choice(p.name, p.title or p.name, " ".join(p.notes.split()), p.kind, p.config, p)
-             for p in sorted(presets, key=rank)]
+    found = [
+        Choice(p.name, p.title or p.name, " ".join(p.notes.split()), p.kind, p.config, p)
+        for p in sorted(presets, key=rank)
+    ]
     for kind in CONFIG_MODELS:
         title, notes = BLANK.get(kind, (kind, ""))
         found.append(Choice(f"{kind} …", title, notes, kind, {}, None))

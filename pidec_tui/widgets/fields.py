@@ -60,8 +60,13 @@ class FieldRow(Vertical):
             self._editor = Chooser(field.choices, text)
         else:
             suggester = SuggestFromList(self.suggestions) if self.suggestions else None
-            self._editor = Input(text, compact=True, suggester=suggester, select_on_focus=False,
-                                 placeholder="none" if field.optional else "")
+            self._editor = Input(
+                text,
+                compact=True,
+                suggester=suggester,
+                select_on_focus=False,
+                placeholder="none" if field.optional else "",
+            )
 
     def compose(self) -> ComposeResult:
         with Horizontal():

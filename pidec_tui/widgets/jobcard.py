@@ -52,14 +52,14 @@ def shown(value: object, root: str = "") -> str:
     return text.removeprefix(root.rstrip("/") + "/") if root else text
 
 
-def card_lines(board: Board, now: float, colours: Mapping[str, str], width: int, height: int,
-               root: str = "") -> Lines:
+def card_lines(board: Board, now: float, colours: Mapping[str, str], width: int, height: int, root: str = "") -> Lines:
     """Name and state, then warnings, then config, as many as fit. `root`: the workspace, left out of paths."""
     job = board.job()
     if job is None:
         return []
     lines: Lines = [
-        Text(no_wrap=True).append(f"{job.id} {job.name}"[:max(width - len(job.kind) - len(job.lane) - 6, 8)], "bold")
+        Text(no_wrap=True)
+        .append(f"{job.id} {job.name}"[: max(width - len(job.kind) - len(job.lane) - 6, 8)], "bold")
         .append(f"  {job.kind} · {job.lane}", colours["muted"])
     ]
     state = job.state.value
@@ -71,8 +71,8 @@ def card_lines(board: Board, now: float, colours: Mapping[str, str], width: int,
     values = first_values(job, root)
     label = min(max((len(name) for name, _ in values), default=0), 20) + 2
     for name, text in values:
-        line = Text(no_wrap=True).append(f"{name[:label - 2]:<{label}}", colours["muted"])
+        line = Text(no_wrap=True).append(f"{name[: label - 2]:<{label}}", colours["muted"])
         if len(text) > width - label:
-            text = "…" + text[-(width - label - 1):] if "/" in text else text[:width - label - 1] + "…"
+            text = "…" + text[-(width - label - 1) :] if "/" in text else text[: width - label - 1] + "…"
         lines.append(line.append(text))
     return lines[:height]

@@ -63,7 +63,7 @@ class LogView(ScrollView, can_focus=True):
         mark: Style = self.get_component_rich_style(name)
         segments, start, folded = [], 0, text.lower()
         while (at := folded.find(self._word, start)) >= 0:
-            segments += [Segment(text[start:at], base), Segment(text[at:at + len(self._word)], mark)]
+            segments += [Segment(text[start:at], base), Segment(text[at : at + len(self._word)], mark)]
             start = at + len(self._word)
         return [*segments, Segment(text[start:], base)]
 

@@ -48,21 +48,29 @@ def _gpu_lines(gpu: GpuSample, colours: Mapping[str, str], width: int, room: int
     lines = [
         Text(f"GPU {gpu.index}  {name}"[:width], "bold"),
         _meter("load", load, "-" if load is None else f"{gpu.utilization:.0f}%", colours, width),
-        _meter("memory", gpu.memory_used / max(gpu.memory_total, 1),
-               f"{gib(gpu.memory_used)} / {gib(gpu.memory_total)} GiB", colours, width),
+        _meter(
+            "memory",
+            gpu.memory_used / max(gpu.memory_total, 1),
+            f"{gib(gpu.memory_used)} / {gib(gpu.memory_total)} GiB",
+            colours,
+            width,
+        ),
     ]
     vitals = [
-        f"{gpu.power_w:.0f} / {gpu.power_limit_w:.0f} W" if gpu.power_w is not None and gpu.power_limit_w
-        else f"{gpu.power_w:.0f} W" if gpu.power_w is not None else "",
+        f"{gpu.power_w:.0f} / {gpu.power_limit_w:.0f} W"
+        if gpu.power_w is not None and gpu.power_limit_w
+        else f"{gpu.power_w:.0f} W"
+        if gpu.power_w is not None
+        else "",
         f"{gpu.temperature_c:.0f} °C" if gpu.temperature_c is not None else "",
         f"{gpu.sm_clock_mhz:,} MHz" if gpu.sm_clock_mhz is not None else "",
     ]
     if room >= 4:
         lines.append(Text(" · ".join(v for v in vitals if v)[:width], colours["muted"]))
-    for process in gpu.processes[:max(room - 5, 0)]:
+    for process in gpu.processes[: max(room - 5, 0)]:
         who = f"pid {process.pid} {process.name}" if process.pid is not None else process.name or "outside"
         memory = f"{gib(process.memory)} GiB"
-        lines.append(Text(f"{who[:width - len(memory) - 1]:<{width - len(memory) - 1}} {memory}", colours["muted"]))
+        lines.append(Text(f"{who[: width - len(memory) - 1]:<{width - len(memory) - 1}} {memory}", colours["muted"]))
     if room >= 6:
         lines.append(Text(""))
     return lines
@@ -75,9 +83,15 @@ def _host_lines(machine: Machine, colours: Mapping[str, str], width: int) -> Lin
     cores = f"of {host.cores} core" + ("s" if host.cores != 1 else "")
     return [
         _meter("CPU", host.cpu_percent / 100, f"{host.cpu_percent:.0f}% {cores}", colours, width),
-        _meter("memory", host.memory_used / max(host.memory_total, 1),
-               f"{gib(host.memory_used)} / {gib(host.memory_total)} GiB", colours, width),
-        Text(no_wrap=True).append(f"{'disk':<{_LABEL}}", colours["muted"])
+        _meter(
+            "memory",
+            host.memory_used / max(host.memory_total, 1),
+            f"{gib(host.memory_used)} / {gib(host.memory_total)} GiB",
+            colours,
+            width,
+        ),
+        Text(no_wrap=True)
+        .append(f"{'disk':<{_LABEL}}", colours["muted"])
         .append(f"{size(host.disk_free)} free", colours["warning"] if host.disk_free < 5e9 else "")
         .append(f" · load {host.load1:.1f}", colours["muted"]),
     ]

@@ -37,11 +37,12 @@ def shortened(name: str, width: int) -> str:
     if len(name) <= width:
         return name
     tail = (width - 1) // 2
-    return f"{name[:width - 1 - tail]}…{name[len(name) - tail:]}"
+    return f"{name[: width - 1 - tail]}…{name[len(name) - tail :]}"
 
 
-def cells(job: Job, activity: Activity | None, now: float, columns: Mapping[str, int],
-          colours: Mapping[str, str]) -> list[Text]:
+def cells(
+    job: Job, activity: Activity | None, now: float, columns: Mapping[str, int], colours: Mapping[str, str]
+) -> list[Text]:
     """One row of the table."""
     quiet = colours["muted"] if job.state.finished else ""
     share = share_done(job)
@@ -80,8 +81,9 @@ class QueueTable(KeyTable):
             self._columns = wanted
             self.clear(columns=True)
             for column, cells_wide in wanted.items():
-                self.add_column(_HEADS[column] if column != "done" or "bar" in wanted else "done",
-                                width=cells_wide, key=column)
+                self.add_column(
+                    _HEADS[column] if column != "done" or "bar" in wanted else "done", width=cells_wide, key=column
+                )
         colours = self.app.theme_variables
         rows = {str(job.id): cells(job, board.activity.get(job.id), now, wanted, colours) for job in board.jobs or ()}
         self.bring(rows, list(wanted))

@@ -22,7 +22,11 @@ class KeyTable(DataTable[Text]):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(
-            id=id, cursor_type="row", cell_padding=0, show_row_labels=False, cursor_foreground_priority="renderable",
+            id=id,
+            cursor_type="row",
+            cell_padding=0,
+            show_row_labels=False,
+            cursor_foreground_priority="renderable",
         )
 
     def action_go_top(self) -> None:

@@ -37,6 +37,10 @@ def test_the_workspace_is_found_from_below(tmp_path: Path, monkeypatch: pytest.M
     deep.mkdir(parents=True)
     assert rundir.find_workspace(cwd=deep) == tmp_path
     assert rundir.find_workspace(deep) == deep
+    (tmp_path / "jobs" / "jobs.db").unlink()
+    assert rundir.find_workspace(cwd=deep) == deep
+    (tmp_path / "jobs" / "runs").mkdir()  # the job log lies elsewhere: a network file system
+    assert rundir.find_workspace(cwd=deep) == tmp_path
     monkeypatch.setenv("PIDEC_WORKSPACE", str(tmp_path / "w"))
     assert rundir.find_workspace(cwd=deep) == tmp_path / "w"
 

@@ -32,9 +32,12 @@ def policy(seed: int = 0, **kwargs: Any) -> DiffusionPolicy:
 
 def payload(step: int, **extra: Any) -> dict[str, Any]:
     return {
-        "kind": "diffusion", "step": step, "agent": policy(step).state_dict(),
+        "kind": "diffusion",
+        "step": step,
+        "agent": policy(step).state_dict(),
         "ema_agent": policy(step + 1).state_dict(),
-        "config": {"env_id": "PushCube-v1", "control_mode": "pd_ee_delta_pose", "act_horizon": 6}, **extra,
+        "config": {"env_id": "PushCube-v1", "control_mode": "pd_ee_delta_pose", "act_horizon": 6},
+        **extra,
     }
 
 
@@ -179,7 +182,18 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
 
 
 KINDS = [
-    "missing", "folder", "text", "empty", "cut", "pickle", "code", "numpy", "foreign", "list", "deflated", "bomb",
+    "missing",
+    "folder",
+    "text",
+    "empty",
+    "cut",
+    "pickle",
+    "code",
+    "numpy",
+    "foreign",
+    "list",
+    "deflated",
+    "bomb",
     "newer",
 ]
 
@@ -232,8 +246,14 @@ def test_upstreams_checkpoint_without_args_says_what_it_assumes(tmp_path: Path, 
 def test_upstreams_args_are_found_and_believed(tmp_path: Path, capsys: Any) -> None:
     made = policy(0, obs_horizon=3, act_horizon=5, n_groups=4)
     path = upstream_file(tmp_path, made)
-    args = {"env_id": "PegInsertionSide-v2", "control_mode": "pd_ee_delta_pose", "obs_horizon": 3, "act_horizon": 5,
-            "pred_horizon": 16, "n_groups": 4}
+    args = {
+        "env_id": "PegInsertionSide-v2",
+        "control_mode": "pd_ee_delta_pose",
+        "obs_horizon": 3,
+        "act_horizon": 5,
+        "pred_horizon": 16,
+        "n_groups": 4,
+    }
     (tmp_path / "args.json").write_text(json.dumps(args))
     found = open_checkpoint(path)
     assert (found.origin, found.env_id) == ("policy_decorator", "PegInsertionSide-v2")

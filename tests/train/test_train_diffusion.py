@@ -22,8 +22,25 @@ from pidec_train.diffusion_learner import DiffusionLearner
 from pidec_train.protocol.rundir import MetricsLine, parse_metrics, read_checkpoint_info
 
 SMALL = [
-    "--env-id", "PushCube-v1", "--unet-dims", "8", "16", "--batch-size", "16", "--total-iters", "12", "--lr", "1e-3",
-    "--warmup-steps", "2", "--log-freq", "4", "--eval-freq", "0", "--device", "cpu",
+    "--env-id",
+    "PushCube-v1",
+    "--unet-dims",
+    "8",
+    "16",
+    "--batch-size",
+    "16",
+    "--total-iters",
+    "12",
+    "--lr",
+    "1e-3",
+    "--warmup-steps",
+    "2",
+    "--log-freq",
+    "4",
+    "--eval-freq",
+    "0",
+    "--device",
+    "cpu",
 ]
 
 
@@ -80,12 +97,19 @@ def test_a_run_leaves_curve_and_checkpoint(run: Run) -> None:
     assert run("--action-norm", "min_max", "--obs-norm", "mean_std") == 0
     assert list(run.rows()) == [1, 2, 4, 8, 12]
     assert set(run.rows()[4]) == {
-        "train/loss", "train/lr", "throughput/iters_per_min", "time/data_ratio", "time/eval_wait_ratio",
+        "train/loss",
+        "train/lr",
+        "throughput/iters_per_min",
+        "time/data_ratio",
+        "time/eval_wait_ratio",
     }
     assert run.rows()[12]["train/loss"] < run.rows()[1]["train/loss"]  # type: ignore[operator]
     start, end = run.events("start")[0], run.events("end")[0]
     assert (start["kind"], start["step_name"], start["total_steps"], start["resumed_step"]) == (
-        "diffusion", "iteration", 12, None,
+        "diffusion",
+        "iteration",
+        12,
+        None,
     )
     assert end["state"] == "succeeded"
     assert run.events("checkpoint") == [{"step": 12, "path": str(run.checkpoints / "step-000000012.pt")}]
@@ -170,9 +194,12 @@ def test_thread_count_comes_back_with_the_state(run: Run, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     ("flags", "told"),
-    [(["--lr", "0.1"], "lr is 0.1 but was 0.001"), (["--total-iters", "20"], "total_iters is 20 but was 12"),
-     (["--unet-dims", "16", "32"], "unet_dims is [16, 32] but was [8, 16]"),
-     (["--num-demo-traj", "2"], "num_demo_traj is 2 but was None")],
+    [
+        (["--lr", "0.1"], "lr is 0.1 but was 0.001"),
+        (["--total-iters", "20"], "total_iters is 20 but was 12"),
+        (["--unet-dims", "16", "32"], "unet_dims is [16, 32] but was [8, 16]"),
+        (["--num-demo-traj", "2"], "num_demo_traj is 2 but was None"),
+    ],
 )
 def test_resume_refuses_another_config_by_name(run: Run, capsys: Any, flags: list[str], told: str) -> None:
     assert run() == 0
@@ -329,9 +356,7 @@ def test_resume_by_hand_needs_to_know_what(capsys: Any) -> None:
     assert "--resume needs --run-dir and --checkpoint-dir" in capsys.readouterr().err
 
 
-def test_by_hand_it_writes_into_the_workspace(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_by_hand_it_writes_into_the_workspace(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIDEC_WORKSPACE", str(tmp_path / "ws"))
     assert main(["diffusion", "--demo-path", str(run.demos), *SMALL, "--total-iters", "1"]) == 0
     (metrics,) = (tmp_path / "ws" / "jobs" / "runs").glob("hand-*-PushCube-v1/attempt-1/metrics.jsonl")
@@ -404,11 +429,35 @@ def test_every_config_field_is_a_flag() -> None:
     from pidec_train.protocol.config import DiffusionConfig, command_line
 
     changed = DiffusionConfig(
-        env_id="A-v1", demo_path="d.h5", num_demo_traj=3, total_iters=5, batch_size=7, lr=0.5, seed=9, obs_horizon=1,
-        act_horizon=2, pred_horizon=8, diffusion_step_embed_dim=32, unet_dims=(16, 32), n_groups=4,
-        num_diffusion_iters=50, warmup_steps=1, control_mode="pd_joint_pos", action_norm="min_max",
-        obs_norm="mean_std", log_freq=3, eval_freq=0, save_freq=0, num_eval_episodes=4, num_eval_envs=2,
-        max_episode_steps=30, device="cpu", track=True, wandb_project_name="p", wandb_entity="e", exp_name="x y",
+        env_id="A-v1",
+        demo_path="d.h5",
+        num_demo_traj=3,
+        total_iters=5,
+        batch_size=7,
+        lr=0.5,
+        seed=9,
+        obs_horizon=1,
+        act_horizon=2,
+        pred_horizon=8,
+        diffusion_step_embed_dim=32,
+        unet_dims=(16, 32),
+        n_groups=4,
+        num_diffusion_iters=50,
+        warmup_steps=1,
+        control_mode="pd_joint_pos",
+        action_norm="min_max",
+        obs_norm="mean_std",
+        log_freq=3,
+        eval_freq=0,
+        save_freq=0,
+        num_eval_episodes=4,
+        num_eval_envs=2,
+        max_episode_steps=30,
+        device="cpu",
+        track=True,
+        wandb_project_name="p",
+        wandb_entity="e",
+        exp_name="x y",
     )
     assert all(getattr(changed, name) != field.default for name, field in DiffusionConfig.model_fields.items())
     seen: list[Any] = []

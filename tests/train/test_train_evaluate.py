@@ -46,12 +46,36 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Path]:
     """A run on the bundled demos that evaluates twice in the simulator: exit code and folder."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("trained")
-    code = main([
-        "diffusion", "--demo-path", "bundled:PushCube-v1.h5", "--env-id", "PushCube-v1", "--unet-dims", "8",
-        "--batch-size", "16", "--total-iters", "5", "--eval-freq", "3", "--log-freq", "1", "--device", "cpu",
-        "--num-diffusion-iters", "10", "--num-demo-traj", "4", *QUICK,
-        "--run-dir", str(folder / "run"), "--checkpoint-dir", str(folder / "ck"),
-    ])
+    code = main(
+        [
+            "diffusion",
+            "--demo-path",
+            "bundled:PushCube-v1.h5",
+            "--env-id",
+            "PushCube-v1",
+            "--unet-dims",
+            "8",
+            "--batch-size",
+            "16",
+            "--total-iters",
+            "5",
+            "--eval-freq",
+            "3",
+            "--log-freq",
+            "1",
+            "--device",
+            "cpu",
+            "--num-diffusion-iters",
+            "10",
+            "--num-demo-traj",
+            "4",
+            *QUICK,
+            "--run-dir",
+            str(folder / "run"),
+            "--checkpoint-dir",
+            str(folder / "ck"),
+        ]
+    )
     return code, folder
 
 
@@ -108,8 +132,14 @@ def test_a_stop_does_not_wait_for_the_episodes(simulators: Any, policy: Diffusio
 
     with pytest.raises(Stopped):
         run_episodes(
-            policy, simulators, num_episodes=100, base_seed=0, sampler="ddim", num_steps=1,
-            progress=after_the_first, stop=stop,
+            policy,
+            simulators,
+            num_episodes=100,
+            base_seed=0,
+            sampler="ddim",
+            num_steps=1,
+            progress=after_the_first,
+            stop=stop,
         )
 
 
@@ -136,9 +166,28 @@ def test_an_evaluation_that_was_cut_off_is_made_up_for_on_resume(
 ) -> None:
     """Stopped in the last evaluation, a resumed run would otherwise end without its result, and without best.pt."""
     flags = [
-        "diffusion", "--demo-path", "bundled:PushCube-v1.h5", "--env-id", "PushCube-v1", "--unet-dims", "8",
-        "--batch-size", "16", "--total-iters", "2", "--eval-freq", "100", "--device", "cpu", "--num-demo-traj", "2",
-        "--num-diffusion-iters", "4", *QUICK, "--checkpoint-dir", str(tmp_path / "ck"),
+        "diffusion",
+        "--demo-path",
+        "bundled:PushCube-v1.h5",
+        "--env-id",
+        "PushCube-v1",
+        "--unet-dims",
+        "8",
+        "--batch-size",
+        "16",
+        "--total-iters",
+        "2",
+        "--eval-freq",
+        "100",
+        "--device",
+        "cpu",
+        "--num-demo-traj",
+        "2",
+        "--num-diffusion-iters",
+        "4",
+        *QUICK,
+        "--checkpoint-dir",
+        str(tmp_path / "ck"),
     ]
 
     def stopped_in_the_middle(*args: Any, **kwargs: Any) -> Any:
@@ -202,11 +251,30 @@ def test_training_finds_out_early_that_the_demos_are_of_another_simulator(
     make_demos: Any, tmp_path: Path, capsys: Any
 ) -> None:
     """ManiSkill2's observations are longer: hours of training would end in an evaluation that cannot run."""
-    code = main([
-        "diffusion", "--demo-path", str(make_demos(obs_dim=50)), "--env-id", "PushCube-v1", "--unet-dims", "8",
-        "--batch-size", "4", "--total-iters", "1000000", "--eval-freq", "500000", "--device", "cpu", *QUICK,
-        "--run-dir", str(tmp_path / "run"), "--checkpoint-dir", str(tmp_path / "ck"),
-    ])
+    code = main(
+        [
+            "diffusion",
+            "--demo-path",
+            str(make_demos(obs_dim=50)),
+            "--env-id",
+            "PushCube-v1",
+            "--unet-dims",
+            "8",
+            "--batch-size",
+            "4",
+            "--total-iters",
+            "1000000",
+            "--eval-freq",
+            "500000",
+            "--device",
+            "cpu",
+            *QUICK,
+            "--run-dir",
+            str(tmp_path / "run"),
+            "--checkpoint-dir",
+            str(tmp_path / "ck"),
+        ]
+    )
     assert code == 2
     error = capsys.readouterr().err
     assert "have obs_dim 50, but PushCube-v1 with control mode pd_ee_delta_pose has obs_dim 35" in error
@@ -216,8 +284,13 @@ def test_inspect_tells_what_it_is(trained: tuple[int, Path], capsys: Any) -> Non
     _, folder = trained
     assert main(["inspect", str(folder / "ck" / "last.pt")]) == 0
     words = capsys.readouterr().out
-    for part in ("PushCube-v1, control mode pd_ee_delta_pose", "5 of 5 iterations", "of 3 episodes (95 % interval",
-                 "observation 35, action 7", "ok, sha256"):
+    for part in (
+        "PushCube-v1, control mode pd_ee_delta_pose",
+        "5 of 5 iterations",
+        "of 3 episodes (95 % interval",
+        "observation 35, action 7",
+        "ok, sha256",
+    ):
         assert part in words
     assert main(["inspect", str(folder / "ck" / "last.pt"), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
@@ -247,7 +320,10 @@ def test_inspect_of_something_else_is_one_line(tmp_path: Path, capsys: Any) -> N
 def test_wilson_interval_against_known_values() -> None:
     """Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29."""
     for successes, episodes, low, high in (
-        (81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718),
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
     ):
         assert wilson_interval(successes, episodes) == pytest.approx((low, high), abs=1e-4)
     assert wilson_interval(20, 20)[1] == 1.0

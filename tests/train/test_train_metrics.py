@@ -19,7 +19,11 @@ from pidec_train.protocol.rundir import MetricsLine, parse_metrics
 
 def writer(run_dir: Path | None, console: io.StringIO | None = None, **kwargs: object) -> MetricWriter:
     return MetricWriter(
-        run_dir, kind="diffusion", step_name="iteration", total_steps=100, console=console or io.StringIO(),
+        run_dir,
+        kind="diffusion",
+        step_name="iteration",
+        total_steps=100,
+        console=console or io.StringIO(),
         **kwargs,  # type: ignore[arg-type]
     )
 
@@ -37,7 +41,10 @@ def test_rows_and_events_are_what_the_protocol_reads(tmp_path: Path) -> None:
     assert [line.event for line in found] == ["start", None, "checkpoint", "end"]
     start = found[0].detail()
     assert (start["kind"], start["step_name"], start["total_steps"], start["resumed_step"]) == (
-        "diffusion", "iteration", 100, 7,
+        "diffusion",
+        "iteration",
+        100,
+        7,
     )
     assert (found[1].step, found[1].metrics) == (10, {"train/loss": 0.5}) and found[1].time > 1e9
     assert found[3].detail() == {"state": "succeeded", "reason": ""}
@@ -61,15 +68,16 @@ def test_not_a_number_becomes_null_and_one_warning(tmp_path: Path) -> None:
     found = lines(tmp_path)
     assert [line.metrics for line in found if line.metrics] == [{"train/loss": None, "train/lr": None}] * 2
     assert [line.detail()["message"] for line in found if line.event == "warning"] == [
-        "train/loss is nan at iteration 1", "train/lr is inf at iteration 1",
+        "train/loss is nan at iteration 1",
+        "train/lr is inf at iteration 1",
     ]
     for raw in (tmp_path / "metrics.jsonl").read_text().splitlines():
         json.loads(raw, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 
 
 @pytest.mark.parametrize(
-    ("error", "state"), [(Stopped("stopped by SIGTERM"), "interrupted"), (RunFailed("no"), "failed"),
-                         (ZeroDivisionError("x"), "failed")],
+    ("error", "state"),
+    [(Stopped("stopped by SIGTERM"), "interrupted"), (RunFailed("no"), "failed"), (ZeroDivisionError("x"), "failed")],
 )
 def test_every_ending_is_told(tmp_path: Path, error: Exception, state: str) -> None:
     """Without an `end` event the queue would take a failure for a crash and run it again."""

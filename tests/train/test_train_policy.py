@@ -61,8 +61,12 @@ def test_noise_schedule_equals_diffusers(num_steps: int) -> None:
 def test_samplers_equal_diffusers(sampler: str, num_steps: int) -> None:
     """Another sampler than the paper's gives other actions from the same weights."""
     policy = small_policy()
-    kwargs = {"num_train_timesteps": 100, "beta_schedule": "squaredcos_cap_v2", "clip_sample": True,
-              "prediction_type": "epsilon"}
+    kwargs = {
+        "num_train_timesteps": 100,
+        "beta_schedule": "squaredcos_cap_v2",
+        "clip_sample": True,
+        "prediction_type": "epsilon",
+    }
     scheduler = DDIMScheduler(**kwargs) if sampler == "ddim" else DDPMScheduler(**kwargs)
     scheduler.set_timesteps(num_steps)
     torch.manual_seed(1)

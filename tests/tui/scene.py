@@ -72,7 +72,16 @@ class FixedGpus(GpuMonitor):
 
 
 H200 = GpuSample(
-    0, "GPU-7f2c", "NVIDIA H200", 97.0, int(18.2 * GIB), 141 * GIB, 612.0, 700.0, 64.0, 1980,
+    0,
+    "GPU-7f2c",
+    "NVIDIA H200",
+    97.0,
+    int(18.2 * GIB),
+    141 * GIB,
+    612.0,
+    700.0,
+    64.0,
+    1980,
     (GpuProcess(4312, "python", 1000, int(17.6 * GIB)),),
 )
 HOST = HostSample(38.0, 16, 5.2, int(21.4 * GIB), 128 * GIB, 412_000_000_000)
@@ -101,8 +110,17 @@ class Scene:
             first = {} if number > 1 else {"started": NOW - ago}
             self.log.move(job.id, JobState.starting, **first)
             self.log.move(job.id, JobState.running)
-            self.log.insert_attempt(job.id, number, state="running", token=f"t{number}", started=NOW - ago, pid=pid,
-                                    gpu="GPU-7f2c", resumed_step=resumed, fresh=int(resumed is None))
+            self.log.insert_attempt(
+                job.id,
+                number,
+                state="running",
+                token=f"t{number}",
+                started=NOW - ago,
+                pid=pid,
+                gpu="GPU-7f2c",
+                resumed_step=resumed,
+                fresh=int(resumed is None),
+            )
         return folder
 
     def write(self, job: Job, lines: Iterable[dict[str, Any]]) -> None:
@@ -121,20 +139,37 @@ class Scene:
                 self.log.move(job.id, JobState.stopping)
             self.log.move(job.id, state, ended=NOW - ago, reason=reason)
             if attempts:
-                self.log.update_attempt(job.id, attempts[-1].number, state=state.value, ended=NOW - ago,
-                                        exit_code=code, cause=reason)
+                self.log.update_attempt(
+                    job.id, attempts[-1].number, state=state.value, ended=NOW - ago, exit_code=code, cause=reason
+                )
 
     def output(self, job: Job, text: str) -> None:
         self.manager.workspace.run(job.id).attempts()[-1][1].output.write_text(text)
 
-    def checkpoint(self, job: Job, step: int, *, ago: float, successes: int | None = None, best: bool = False,
-                   last: bool = False, size: int = 53_400_000) -> Path:
+    def checkpoint(
+        self,
+        job: Job,
+        step: int,
+        *,
+        ago: float,
+        successes: int | None = None,
+        best: bool = False,
+        last: bool = False,
+        size: int = 53_400_000,
+    ) -> Path:
         folder = self.manager.checkpoint_dir(job.id)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / step_file(step)
         path.write_bytes(b"")
-        info = CheckpointInfo(size=size, sha256="0" * 64, kind="diffusion", step=step, created=NOW - ago,
-                              successes=successes, episodes=None if successes is None else 100)
+        info = CheckpointInfo(
+            size=size,
+            sha256="0" * 64,
+            kind="diffusion",
+            step=step,
+            created=NOW - ago,
+            successes=successes,
+            episodes=None if successes is None else 100,
+        )
         write_json(path.with_suffix(".json"), info.model_dump())
         for name, wanted in ((BEST, best), (LAST, last)):
             if wanted:
@@ -143,8 +178,16 @@ class Scene:
         return path
 
 
-def training(total: int, done: int, every: int, *, began: float, per_min: Callable[[int], float],
-             eval_every: int = 0, data_ratio: float = 0.02) -> Iterable[dict[str, Any]]:
+def training(
+    total: int,
+    done: int,
+    every: int,
+    *,
+    began: float,
+    per_min: Callable[[int], float],
+    eval_every: int = 0,
+    data_ratio: float = 0.02,
+) -> Iterable[dict[str, Any]]:
     """Lines of a diffusion run as its trainer writes them."""
     yield {"event": "start", "time": began, "kind": "diffusion", "step_name": "iteration", "total_steps": total}
     time = began
@@ -152,28 +195,47 @@ def training(total: int, done: int, every: int, *, began: float, per_min: Callab
         rate = per_min(step)
         time += 60 * every / rate
         loss = 0.9 * math.exp(-step / (0.06 * total)) + 0.011 * (1 + 0.25 * math.sin(i * 1.7))
-        yield {"time": time, "step": step, "metrics": {
-            "train/loss": loss, "train/lr": 1e-4 * (1 + math.cos(math.pi * step / total)) / 2,
-            "throughput/iters_per_min": rate, "time/data_ratio": data_ratio, "time/eval_wait_ratio": 0.01}}
+        yield {
+            "time": time,
+            "step": step,
+            "metrics": {
+                "train/loss": loss,
+                "train/lr": 1e-4 * (1 + math.cos(math.pi * step / total)) / 2,
+                "throughput/iters_per_min": rate,
+                "time/data_ratio": data_ratio,
+                "time/eval_wait_ratio": 0.01,
+            },
+        }
         if eval_every and step % eval_every == 0:
             wins = round(72 * (1 - math.exp(-step / (0.2 * total))))
             yield {"time": time, "step": step, "metrics": {"eval/success_rate": wins / 100}}
             yield {"time": time, "step": step, "event": "eval", "phase": "done", "successes": wins, "episodes": 100}
 
 
-LOG = "\n".join(
-    f"iteration {620_000 + i * 1000:>9,} of 1,000,000  loss {0.0113 + 0.0004 * (i % 3):.4f}  948 iterations/min  "
-    f"ETA {14 + i // 60}:{i % 60:02d}" for i in range(40)
-) + "\n"
+LOG = (
+    "\n".join(
+        f"iteration {620_000 + i * 1000:>9,} of 1,000,000  loss {0.0113 + 0.0004 * (i % 3):.4f}  948 iterations/min  "
+        f"ETA {14 + i // 60}:{i % 60:02d}"
+        for i in range(40)
+    )
+    + "\n"
+)
 
 
 def busy(scene: Scene) -> None:
     """A morning's work: one running, one stopped half-way, some waiting, some done."""
     done = scene.add("demos", {"num_demos": 1000, "out": "demos/Peg.h5"}, name="demos-peg", ago=90_000)
     scene.start(done, ago=88_000)
-    scene.write(done, [{"event": "start", "time": NOW - 88_000, "step_name": "demo", "total_steps": 1000},
-                       *({"time": NOW - 88_000 + 9 * i, "step": i, "metrics": {"demos/success_rate": 0.5}}
-                         for i in range(10, 1001, 10))])
+    scene.write(
+        done,
+        [
+            {"event": "start", "time": NOW - 88_000, "step_name": "demo", "total_steps": 1000},
+            *(
+                {"time": NOW - 88_000 + 9 * i, "step": i, "metrics": {"demos/success_rate": 0.5}}
+                for i in range(10, 1001, 10)
+            ),
+        ],
+    )
     scene.end(done, JobState.succeeded, ago=78_000)
     lost = scene.add("diffusion", DIFFUSION, name="diffusion-peg-b4096", ago=60_000)
     scene.start(lost, ago=59_000)
@@ -191,8 +253,13 @@ def busy(scene: Scene) -> None:
         scene.checkpoint(main, i * 100_000, ago=(6 - i) * 6400 + 900, successes=wins, best=i == 6, last=i == 6)
     scene.add("diffusion", {**DIFFUSION, "seed": 2}, name="diffusion-peg-seed2", ago=36_000)
     scene.add("evaluate", {"ckpt": f"@{main.id}/best", "num_eval_episodes": 500}, name="evaluate-peg", ago=30_000)
-    held = scene.add("diffusion", {**DIFFUSION, "batch_size": 4096, "lr": 2e-4}, name="diffusion-peg-b4096-lr2",
-                     ago=20_000, held=True)
+    held = scene.add(
+        "diffusion",
+        {**DIFFUSION, "batch_size": 4096, "lr": 2e-4},
+        name="diffusion-peg-b4096-lr2",
+        ago=20_000,
+        held=True,
+    )
     with scene.log.write():
         scene.log.update_job(main.id + 1, waiting_for=f"job {main.id}")
         scene.log.update_job(main.id + 2, waiting_for=f"job {main.id}")

@@ -128,10 +128,17 @@ def test_a_curve_is_not_changed_by_later_points() -> None:
     assert curve.xs == array("d", [1.0])
 
 
-@pytest.mark.parametrize(("low", "high", "most", "expected"), [
-    (0, 1, 3, [0, 0.5, 1]), (0, 1_000_000, 6, [0, 2e5, 4e5, 6e5, 8e5, 1e6]), (-3, 3, 4, [-2, 0, 2]),
-    (941, 952, 4, [945, 950]), (5, 5, 3, [5]), (1e-9, 3e-9, 3, [1e-9, 2e-9, 3e-9]),
-])
+@pytest.mark.parametrize(
+    ("low", "high", "most", "expected"),
+    [
+        (0, 1, 3, [0, 0.5, 1]),
+        (0, 1_000_000, 6, [0, 2e5, 4e5, 6e5, 8e5, 1e6]),
+        (-3, 3, 4, [-2, 0, 2]),
+        (941, 952, 4, [945, 950]),
+        (5, 5, 3, [5]),
+        (1e-9, 3e-9, 3, [1e-9, 2e-9, 3e-9]),
+    ],
+)
 def test_ticks_are_round_and_not_too_many(low: float, high: float, most: int, expected: list[float]) -> None:
     """Lost: labels like 0.30000000000000004, or so many that they run into each other."""
     assert linear_ticks(low, high, most) == pytest.approx(expected)
@@ -146,10 +153,21 @@ def test_log_ticks_lie_within_the_axis(low: float, factor: float, most: int) -> 
     assert all(low * 0.999 <= tick <= low * factor * 1.001 for tick in ticks)
 
 
-@pytest.mark.parametrize(("value", "text"), [
-    (0, "0"), (948, "948"), (1250, "1.25k"), (999.6, "1k"), (1e6, "1M"), (0.031, "0.031"), (3.1e-5, "3.1e-5"),
-    (-2500, "-2.5k"), (math.nan, "-"), (12_345_678, "12.3M"),
-])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (948, "948"),
+        (1250, "1.25k"),
+        (999.6, "1k"),
+        (1e6, "1M"),
+        (0.031, "0.031"),
+        (3.1e-5, "3.1e-5"),
+        (-2500, "-2.5k"),
+        (math.nan, "-"),
+        (12_345_678, "12.3M"),
+    ],
+)
 def test_numbers_are_short(value: float, text: str) -> None:
     """Lost: axis labels that eat the chart."""
     assert number(value) == text

@@ -36,17 +36,25 @@ def run_in_terminal(arguments: list[str], seconds: float = 20) -> tuple[int, str
 
 def test_help_is_quick_and_loads_no_screen() -> None:
     """Lost: half a second at every --help."""
-    code = ("import sys\nfrom pidec_tui.__main__ import main\n"
-            "try: main(['--help'])\nexcept SystemExit: pass\n"
-            "print(sorted({'textual', 'apsw', 'numpy', 'torch'} & set(sys.modules)))")
+    code = (
+        "import sys\nfrom pidec_tui.__main__ import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print(sorted({'textual', 'apsw', 'numpy', 'torch'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert "--workspace" in done.stdout and done.stdout.endswith("[]\n")
 
 
 def test_without_a_terminal_it_is_one_line(tmp_path: Path) -> None:
     """Lost: escape codes in a log file, or a hang in cron."""
-    done = subprocess.run([*DOOR, "--workspace", str(tmp_path)], capture_output=True, text=True, timeout=60,
-                          stdin=subprocess.DEVNULL, check=False)
+    done = subprocess.run(
+        [*DOOR, "--workspace", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
     assert done.returncode == 2 and done.stdout == "" and len(done.stderr.splitlines()) == 1
     assert "pidec-jobs" in done.stderr
 
@@ -74,11 +82,14 @@ def test_a_newer_job_log_is_one_line(tmp_path: Path) -> None:
 def test_the_whole_dashboard_loads_nothing_heavy() -> None:
     """Lost: seconds before the first picture, and a broken torch that takes the queue down with it."""
     screens = ("detail", "form", "help", "log", "main", "new_job", "question")
-    code = "\n".join([
-        "import sys, pidec_tui.app", *(f"import pidec_tui.screens.{name}" for name in screens),
-        "heavy = {'torch', 'h5py', 'mani_skill', 'sapien', 'wandb', 'gymnasium', 'numpy'}",
-        "print(sorted(heavy & set(sys.modules)))",
-    ])
+    code = "\n".join(
+        [
+            "import sys, pidec_tui.app",
+            *(f"import pidec_tui.screens.{name}" for name in screens),
+            "heavy = {'torch', 'h5py', 'mani_skill', 'sapien', 'wandb', 'gymnasium', 'numpy'}",
+            "print(sorted(heavy & set(sys.modules)))",
+        ]
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "[]\n"
 

@@ -24,7 +24,7 @@ async def test_n_then_enter_queues_the_quickstart(scene: Scene) -> None:
         assert isinstance(pilot.app.screen, NewJobScreen)
         await pressed(pilot, "enter")
         assert isinstance(pilot.app.screen, MainScreen) and not pilot.app.screen.has_class("-empty")
-    job, = scene.manager.jobs()
+    (job,) = scene.manager.jobs()
     assert (job.preset, job.lane, job.state) == ("quickstart", "cpu", JobState.queued)
 
 
@@ -40,7 +40,7 @@ async def test_e_changes_a_preset_before_it_is_queued(scene: Scene, presets: Non
         await pilot.pause()
         assert "--total-iters 3000" in str(pilot.app.screen.query_one("#command-line").render())
         await pressed(pilot, "ctrl+s")
-        job, = scene.manager.jobs()
+        (job,) = scene.manager.jobs()
         assert job.config["total_iters"] == 3000 and job.config["batch_size"] == 128 and job.preset == "quickstart"
         assert board_of(pilot).selected == job.id
         await pilot.press("n", "e", "escape")

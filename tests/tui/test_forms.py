@@ -31,22 +31,36 @@ def test_the_six_come_first() -> None:
     assert not form_fields("diffusion")[6].first
 
 
-@pytest.mark.parametrize(("name", "text", "value"), [
-    ("total_iters", "300k", 300_000), ("total_iters", "1M", 1_000_000), ("total_iters", "1,000,000", 1_000_000),
-    ("total_iters", "1_000", 1000), ("total_iters", "1.5M", 1_500_000), ("lr", "3e-4", 3e-4),
-    ("num_demo_traj", "", None), ("unet_dims", "32 64, 128", (32, 64, 128)), ("track", "yes", True),
-    ("action_norm", "min_max", "min_max"),
-])
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("total_iters", "300k", 300_000),
+        ("total_iters", "1M", 1_000_000),
+        ("total_iters", "1,000,000", 1_000_000),
+        ("total_iters", "1_000", 1000),
+        ("total_iters", "1.5M", 1_500_000),
+        ("lr", "3e-4", 3e-4),
+        ("num_demo_traj", "", None),
+        ("unet_dims", "32 64, 128", (32, 64, 128)),
+        ("track", "yes", True),
+        ("action_norm", "min_max", "min_max"),
+    ],
+)
 def test_numbers_as_people_type_them(name: str, text: str, value: object) -> None:
     """Lost: half a minute each time, counting zeros."""
     field = next(field for field in form_fields("diffusion") if field.name == name)
     assert getattr(parse_config("diffusion", {name: from_text(field, text)}), name) == value
 
 
-@pytest.mark.parametrize(("name", "text", "says"), [
-    ("batch_size", "lots", "valid integer"), ("batch_size", "0", "greater than or equal to 1"),
-    ("lr", "", "valid number"), ("unet_dims", "30 64", "divisible by n_groups"),
-])
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("batch_size", "lots", "valid integer"),
+        ("batch_size", "0", "greater than or equal to 1"),
+        ("lr", "", "valid number"),
+        ("unet_dims", "30 64", "divisible by n_groups"),
+    ],
+)
 def test_what_is_wrong_is_said_at_its_field(name: str, text: str, says: str) -> None:
     """Lost: a job that fails hours later, when its turn comes."""
     fields = form_fields("diffusion")
@@ -74,7 +88,10 @@ def test_demos_and_checkpoints_are_found(scene: Scene) -> None:
     scene.checkpoint(job, 200, ago=5, best=True)
     folder = f"checkpoints/{job.id:06d}-peg"
     assert found_paths("checkpoint", ws, scene.manager.jobs()) == [
-        f"@{job.id}/best", f"{folder}/best.pt", f"{folder}/step-000000200.pt", f"{folder}/step-000000100.pt",
+        f"@{job.id}/best",
+        f"{folder}/best.pt",
+        f"{folder}/step-000000200.pt",
+        f"{folder}/step-000000100.pt",
     ]
 
 

@@ -92,6 +92,7 @@ async def test_shift_and_arrows_move_a_job_and_the_cursor_goes_with_it(scene: Sc
     """Lost: what runs next."""
     busy(scene)
     async with app_of(scene).run_test(size=(120, 40)) as pilot:
+
         def waiting() -> list[int]:
             return [job.id for job in scene.manager.jobs() if job.state.waiting]
 
@@ -211,6 +212,7 @@ async def test_l_shows_the_log_and_finds_in_it(scene: Scene) -> None:
 @keys("app.help", "help.close", "help.down", "help.up")
 async def test_question_mark_shows_every_key_with_its_id(scene: Scene) -> None:
     """Lost: finding out what can be done."""
+    busy(scene)
     async with app_of(scene).run_test(size=(100, 24)) as pilot:
         await settled(pilot)
         await pilot.press("question_mark")
@@ -275,6 +277,19 @@ async def test_the_cursor_stays_on_its_job_when_the_queue_changes(scene: Scene) 
         assert queue_of(pilot).row_under_cursor() == "5" and board_of(pilot).selected == 5
         shown = [row.key.value for row in queue_of(pilot).ordered_rows]
         assert shown == [str(job.id) for job in scene.manager.jobs()]
+
+
+async def test_the_first_jobs_of_an_empty_workspace_can_be_walked(scene: Scene) -> None:
+    """Lost: `j` and `k` for a newcomer, until the dashboard is started anew."""
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        scene.add("command", {"command": "true"}, name="one")
+        scene.add("command", {"command": "true"}, name="two")
+        await settled(pilot)
+        await pilot.pause()
+        assert queue_of(pilot).has_focus and board_of(pilot).selected == 1
+        await pressed(pilot, "j")
+        assert board_of(pilot).selected == 2
 
 
 async def test_a_refusal_is_shown_with_what_to_do(scene: Scene) -> None:

@@ -32,7 +32,9 @@ def after(*keys: str, job: int | None = None) -> Callable[[Pilot[Any]], Awaitabl
     return run
 
 
-@pytest.mark.parametrize("size", [(160, 45), (120, 40), (100, 30), (60, 18)], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize(
+    "size", [(160, 45), (120, 40), (100, 30), (80, 24), (60, 18)], ids=lambda size: f"{size[0]}x{size[1]}"
+)
 def test_busy(snap_compare: Compare, scene: Scene, size: tuple[int, int]) -> None:
     """Lost: the picture that people look at all day, at each layout."""
     busy(scene)
@@ -94,11 +96,18 @@ def test_new_job(snap_compare: Compare, scene: Scene, size: tuple[int, int]) -> 
     assert snap_compare(app_of(scene), terminal_size=size, run_before=after("n"))
 
 
-@pytest.mark.parametrize(("size", "name", "text"), [
-    ((120, 40), "eval_freq", "1000"), ((120, 40), "unet_dims", "30 64"), ((60, 18), "lr", "fast"),
-], ids=["hint", "spanning-error", "error-60x18"])
+@pytest.mark.parametrize(
+    ("size", "name", "text"),
+    [
+        ((120, 40), "eval_freq", "1000"),
+        ((120, 40), "unet_dims", "30 64"),
+        ((60, 18), "lr", "fast"),
+    ],
+    ids=["hint", "spanning-error", "error-60x18"],
+)
 def test_form(snap_compare: Compare, scene: Scene, size: tuple[int, int], name: str, text: str) -> None:
     """Lost: the form of a new job, with what it says of a value that costs hours or cannot be."""
+
     async def run(pilot: Pilot[Any]) -> None:
         await after("n", "j", "j", "e")(pilot)
         rows = {row.field.name: row for row in pilot.app.screen.query("FieldRow")}  # type: ignore[attr-defined]
@@ -114,8 +123,12 @@ def test_detail(snap_compare: Compare, scene: Scene) -> None:
     jobs = scene.manager.jobs()
     with scene.log.write():
         for job in jobs:
-            config = {key: value.replace(str(scene.manager.workspace.root), "/home/me/policy")
-                      if isinstance(value, str) else value for key, value in job.config.items()}
+            config = {
+                key: value.replace(str(scene.manager.workspace.root), "/home/me/policy")
+                if isinstance(value, str)
+                else value
+                for key, value in job.config.items()
+            }
             scene.log.update_job(job.id, config=json.dumps(config))
     assert snap_compare(app_of(scene), terminal_size=(160, 45), run_before=after("enter", job=3))
 

@@ -19,21 +19,26 @@ from tests.tui.scene import NOW
 EVEN = [950.0] * 20
 
 
-@pytest.mark.parametrize(("facts", "says"), [
-    (Facts(EVEN, eval_wait_ratio=0.42, data_ratio=0.9, gpu_load=10), "Waits for evaluations 42% of the time"),
-    (Facts(EVEN, data_ratio=0.55, gpu_load=20), "Waits for data 55% of the time"),
-    (Facts([*EVEN, 400, 410, 405], gpu_load=99, cpu_load=20),
-     "Slower than usual: 405 per minute, its median is 950. The GPU is full (99%)"),
-    (Facts([*EVEN, 400, 410, 405], gpu_load=50, cpu_load=98, cores=2), "The CPU is full (98% of 2 cores)"),
-    (Facts([*EVEN, 400, 410, 405], gpu_load=50, cpu_load=20), "look at disk, clocks and temperature"),
-    (Facts(EVEN, gpu_load=97), "Limited by the GPU (97% busy): as fast as it goes. 950 per minute, median 950."),
-    (Facts(EVEN, gpu_load=23), "The GPU is 23% busy and waits for the CPU: a larger batch costs little."),
-    (Facts(EVEN, gpu_load=70), "The GPU is 70% busy."),
-    (Facts(EVEN, cpu_load=96, cores=2), "Limited by the CPU (96% of 2 cores busy)."),
-    (Facts(EVEN, gpu_load=3, cpu_load=96, cores=2, uses_gpu=False), "Limited by the CPU (96% of 2 cores busy)."),
-    (Facts(EVEN, cpu_load=40, cores=1), "The CPU is 40% busy (1 core)."),
-    (Facts([900.0, float("nan")]), "Runs. 900 per minute so far."),
-])
+@pytest.mark.parametrize(
+    ("facts", "says"),
+    [
+        (Facts(EVEN, eval_wait_ratio=0.42, data_ratio=0.9, gpu_load=10), "Waits for evaluations 42% of the time"),
+        (Facts(EVEN, data_ratio=0.55, gpu_load=20), "Waits for data 55% of the time"),
+        (
+            Facts([*EVEN, 400, 410, 405], gpu_load=99, cpu_load=20),
+            "Slower than usual: 405 per minute, its median is 950. The GPU is full (99%)",
+        ),
+        (Facts([*EVEN, 400, 410, 405], gpu_load=50, cpu_load=98, cores=2), "The CPU is full (98% of 2 cores)"),
+        (Facts([*EVEN, 400, 410, 405], gpu_load=50, cpu_load=20), "look at disk, clocks and temperature"),
+        (Facts(EVEN, gpu_load=97), "Limited by the GPU (97% busy): as fast as it goes. 950 per minute, median 950."),
+        (Facts(EVEN, gpu_load=23), "The GPU is 23% busy and waits for the CPU: a larger batch costs little."),
+        (Facts(EVEN, gpu_load=70), "The GPU is 70% busy."),
+        (Facts(EVEN, cpu_load=96, cores=2), "Limited by the CPU (96% of 2 cores busy)."),
+        (Facts(EVEN, gpu_load=3, cpu_load=96, cores=2, uses_gpu=False), "Limited by the CPU (96% of 2 cores busy)."),
+        (Facts(EVEN, cpu_load=40, cores=1), "The CPU is 40% busy (1 core)."),
+        (Facts([900.0, float("nan")]), "Runs. 900 per minute so far."),
+    ],
+)
 def test_advice_names_what_the_run_waits_for(facts: Facts, says: str) -> None:
     """Lost: the sentence that tells a user which setting costs the hours."""
     assert says in advice(facts)
@@ -44,21 +49,44 @@ def test_advice_is_silent_without_figures() -> None:
     assert advice(Facts(gpu_load=97)) == ""
 
 
-JOB = Job(42, "diffusion", "peg", JobState.running, "gpu", {}, None, (), 3.0, "", "", NOW - 9000, NOW - 7200, None,
-          250, 1000, "iteration", (Attempt(1, "running", NOW - 7200),))
+JOB = Job(
+    42,
+    "diffusion",
+    "peg",
+    JobState.running,
+    "gpu",
+    {},
+    None,
+    (),
+    3.0,
+    "",
+    "",
+    NOW - 9000,
+    NOW - 7200,
+    None,
+    250,
+    1000,
+    "iteration",
+    (Attempt(1, "running", NOW - 7200),),
+)
 
 
-@pytest.mark.parametrize(("job", "says"), [
-    (JOB, "Running for 2 h 00, ends about 14:13."),
-    (replace(JOB, attempts=(*JOB.attempts, Attempt(2, "running", NOW - 300))), "Running for 5 min, attempt 2"),
-    (replace(JOB, state=JobState.queued, waiting_for="job 41"), "Waits for job 41."),
-    (replace(JOB, state=JobState.queued), "starts as soon as the gpu lane is free. Jobs before it: 2."),
-    (replace(JOB, state=JobState.held, reason="job 41 failed"), "Held: job 41 failed."),
-    (replace(JOB, state=JobState.failed, ended=NOW - 3600, reason="CUDA out of memory."),
-     "Failed 13:13 after 1 h 00: CUDA out of memory."),
-    (replace(JOB, state=JobState.stopping), "Stopping: the trainer saves its state."),
-    (replace(JOB, state=JobState.succeeded, ended=NOW), "Succeeded 14:13 after 2 h 00."),
-])
+@pytest.mark.parametrize(
+    ("job", "says"),
+    [
+        (JOB, "Running for 2 h 00, ends about 14:13."),
+        (replace(JOB, attempts=(*JOB.attempts, Attempt(2, "running", NOW - 300))), "Running for 5 min, attempt 2"),
+        (replace(JOB, state=JobState.queued, waiting_for="job 41"), "Waits for job 41."),
+        (replace(JOB, state=JobState.queued), "starts as soon as the gpu lane is free. Jobs before it: 2."),
+        (replace(JOB, state=JobState.held, reason="job 41 failed"), "Held: job 41 failed."),
+        (
+            replace(JOB, state=JobState.failed, ended=NOW - 3600, reason="CUDA out of memory."),
+            "Failed 13:13 after 1 h 00: CUDA out of memory.",
+        ),
+        (replace(JOB, state=JobState.stopping), "Stopping: the trainer saves its state."),
+        (replace(JOB, state=JobState.succeeded, ended=NOW), "Succeeded 14:13 after 2 h 00."),
+    ],
+)
 def test_a_state_is_a_sentence_with_its_reason(job: Job, says: str) -> None:
     """Lost: why a job does not run."""
     assert says in sentence(job, Activity(100, NOW), NOW, ahead=2)
@@ -67,8 +95,12 @@ def test_a_state_is_a_sentence_with_its_reason(job: Job, says: str) -> None:
 def test_only_queued_jobs_of_the_same_lane_are_ahead() -> None:
     """Lost: a job on the idle CPU lane that claims to wait behind GPU jobs."""
     me = replace(JOB, state=JobState.queued)
-    others = [replace(me, id=1, position=1.0), replace(me, id=2, position=2.0, lane="cpu"),
-              replace(me, id=3, position=1.5, state=JobState.held), replace(me, id=4, position=9.0)]
+    others = [
+        replace(me, id=1, position=1.0),
+        replace(me, id=2, position=2.0, lane="cpu"),
+        replace(me, id=3, position=1.5, state=JobState.held),
+        replace(me, id=4, position=9.0),
+    ]
     assert jobs_ahead(me, others) == 1
 
 
@@ -91,16 +123,19 @@ def test_times_and_sizes() -> None:
     assert bar(0.5, 10) == ("━━━━━", "─────") and bar(7.0, 4) == ("━━━━", "")
 
 
-@pytest.mark.parametrize(("wins", "n", "low", "high"), [(0, 20, 0.0, 0.1611), (12, 40, 0.1807, 0.4543),
-                                                      (100, 100, 0.9630, 1.0)])
+@pytest.mark.parametrize(
+    ("wins", "n", "low", "high"), [(0, 20, 0.0, 0.1611), (12, 40, 0.1807, 0.4543), (100, 100, 0.9630, 1.0)]
+)
 def test_wilson_interval(wins: int, n: int, low: float, high: float) -> None:
     """Lost: an interval of zero width at 0 of 20. Reference: statsmodels' proportion_confint(method="wilson")."""
     assert wilson(wins, n) == pytest.approx((low, high), abs=1e-4)
 
 
 def points(attempt: int, rows: list[tuple[int, float]], first_id: int = 1) -> list[MetricPoint]:
-    return [MetricPoint(first_id + i, attempt, i, step, time, "train/loss", 1.0 / step)
-            for i, (step, time) in enumerate(rows)]
+    return [
+        MetricPoint(first_id + i, attempt, i, step, time, "train/loss", 1.0 / step)
+        for i, (step, time) in enumerate(rows)
+    ]
 
 
 def test_rate_and_end_come_from_steps_and_times() -> None:
@@ -135,16 +170,22 @@ def test_which_charts_a_job_gets() -> None:
     assert [label for _, label in both[2].metrics] == ["once", "at end"]
 
 
-@pytest.mark.parametrize(("event", "detail", "says"), [
-    ("start", {"kind": "diffusion", "step_name": "iteration", "total_steps": 2400, "config": {"lr": 1}},
-     "2,400 iterations"),
-    ("start", {"step_name": "demo", "total_steps": 100, "resumed_step": 40}, "100 demos, from step 40"),
-    ("eval", {"phase": "start"}, "step 7: begins"),
-    ("eval", {"phase": "done", "successes": 12, "episodes": 40, "seconds": 9.0}, "step 7: 12 of 40 succeeded"),
-    ("checkpoint", {"path": "/x.pt"}, "step 7"),
-    ("warning", {"message": "loss is not finite"}, "loss is not finite"),
-    ("end", {"state": "succeeded", "reason": ""}, "step 7, state succeeded"),
-])
+@pytest.mark.parametrize(
+    ("event", "detail", "says"),
+    [
+        (
+            "start",
+            {"kind": "diffusion", "step_name": "iteration", "total_steps": 2400, "config": {"lr": 1}},
+            "2,400 iterations",
+        ),
+        ("start", {"step_name": "demo", "total_steps": 100, "resumed_step": 40}, "100 demos, from step 40"),
+        ("eval", {"phase": "start"}, "step 7: begins"),
+        ("eval", {"phase": "done", "successes": 12, "episodes": 40, "seconds": 9.0}, "step 7: 12 of 40 succeeded"),
+        ("checkpoint", {"path": "/x.pt"}, "step 7"),
+        ("warning", {"message": "loss is not finite"}, "loss is not finite"),
+        ("end", {"state": "succeeded", "reason": ""}, "step 7, state succeeded"),
+    ],
+)
 def test_events_are_told_in_words(event: str, detail: dict[str, object], says: str) -> None:
     """Lost: what happened in the night, in a heap of JSON."""
     assert _told(JobEvent(1, 1, 1, 7, NOW, event, detail)) == says
