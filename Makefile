@@ -9,6 +9,7 @@ VENV ?= .venv
 PIP_FLAGS ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.pidec
+TEST_TOOLS := [test,check]
 
 .PHONY: run install test check bench chaos clean
 .DEFAULT_GOAL := run
@@ -57,5 +58,5 @@ $(STAMP)-run: pyproject.toml constraints.txt | $(BIN)/python
 	$(call pip_install,)
 
 $(STAMP)-test: pyproject.toml constraints.txt | $(BIN)/python
-	$(call pip_install,[test,check])
+	$(call pip_install,$(TEST_TOOLS))
 	@touch $(STAMP)-run

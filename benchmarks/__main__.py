@@ -1,0 +1,23 @@
+"""`make bench`: every benchmark, one after the other, each in a process of its own."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+
+def main() -> int:
+    print(f"{platform.platform()}, Python {platform.python_version()}", flush=True)
+    failed = 0
+    for script in sorted(Path(__file__).parent.glob("*.py")):
+        if script.name.startswith("_"):
+            continue
+        print(f"\n== {script.stem}", flush=True)
+        failed += subprocess.run([sys.executable, str(script)], check=False).returncode != 0
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
