@@ -28,7 +28,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, or 2 where the dashboard cannot open."""
+    """Returns the exit code: 0, 2 where the dashboard cannot open, 1 where it broke."""
     options = _parser().parse_args(argv)
     if not (sys.stdout.isatty() and sys.stdin.isatty()):
         return _refuse("pidec-tui needs a terminal. pidec-jobs does the same without one: pidec-jobs list --json")
@@ -43,11 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(error.line())
     from .app import PidecApp
 
+    app = PidecApp(manager)
     try:
-        PidecApp(manager).run()
+        app.run()
     finally:
         manager.close()
-    return 0
+    return app.return_code or 0
 
 
 def _refuse(line: str) -> int:

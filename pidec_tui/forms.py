@@ -114,7 +114,7 @@ def _number(text: str) -> str | int | float:
     short = _SHORT_NUMBER.fullmatch(text)
     if short:
         value = float(short[1].replace("_", "").replace(",", "")) * _SUFFIX[short[2].lower()]
-        return int(value) if value == int(value) else value
+        return int(value) if value.is_integer() else value
     plain = re.sub(r"(?<=\d)[_,](?=\d)", "", text)
     return plain
 

@@ -46,8 +46,12 @@ def duration(seconds: float) -> str:
 
 
 def moment(when: float, now: float) -> str:
-    """Time of day, with the weekday or the date where it is not today's: 14:32, Tue 14:32, 12 Mar."""
-    then, today = time.localtime(when), time.localtime(now)
+    """Time of day, with the weekday or the date where it is not today's: 14:32, Tue 14:32, 12 Mar; - where it is
+    beyond any calendar (a job that says it has 1e18 steps)."""
+    try:
+        then, today = time.localtime(when), time.localtime(now)
+    except (OverflowError, ValueError, OSError):
+        return "-"
     if then[:3] == today[:3]:
         return time.strftime("%H:%M", then)
     if abs(when - now) < 6 * 86400:
@@ -76,7 +80,7 @@ def percent(share: float) -> str:
 
 def wilson(successes: int, episodes: int, z: float = 1.959964) -> tuple[float, float]:
     """95 % interval of a success rate. Source: Wilson 1927, score interval without continuity correction."""
-    p, n = successes / episodes, episodes
+    p, n = min(successes / episodes, 1.0), episodes
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return max(centre - half, 0.0), min(centre + half, 1.0)

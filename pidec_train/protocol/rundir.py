@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 RUN_DIR_ENV = "PIDEC_RUN_DIR"  # for a job's process: its attempt folder
 TOKEN_ENV = "PIDEC_ATTEMPT_TOKEN"  # marks every process of an attempt, however it was spawned
@@ -153,19 +153,19 @@ class CheckpointInfo(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     format_version: int = 1
-    size: int  # bytes of the .pt
+    size: int = Field(ge=0, le=2**63)  # bytes of the .pt
     sha256: str
     kind: str
-    step: int
-    created: float  # unix seconds
+    step: int = Field(ge=0, le=2**63)
+    created: float = Field(ge=0, le=1e11)  # unix seconds
     env_id: str | None = None
     control_mode: str | None = None
     obs_dim: int | None = None
     act_dim: int | None = None
     action_norm: str = "none"
     obs_norm: str = "none"
-    successes: int | None = None  # of the evaluation at this step; None: not evaluated
-    episodes: int | None = None
+    successes: int | None = Field(None, ge=0, le=2**63)  # of the evaluation at this step; None: not evaluated
+    episodes: int | None = Field(None, ge=0, le=2**63)
     origin: str = "pidec"
     parent_sha256: str | None = None
     config: dict[str, Any] = {}

@@ -17,6 +17,7 @@ from .ticks import linear_ticks, log_ticks, number
 
 MARKER = "●"
 LEAST_WIDTH, LEAST_HEIGHT = 12, 3
+LEAST_PLOT = 2  # cells that are left for the curve beside the labels
 
 
 class Span(NamedTuple):
@@ -57,6 +58,8 @@ def draw(curves: Sequence[Curve], width: int, height: int, axes: Axes | None = N
     names = _end_labels(curves, data, y_axis, plot_height) if len(curves) > 1 else {}
     right = min(max((len(name) for name, _ in names.values()), default=-1) + 1, width // 4)
     plot_width = width - gutter - right
+    if plot_width < LEAST_PLOT:
+        return empty(width, height, "no room for its numbers")
 
     envelopes = [envelope(points, x_low, x_high, plot_width * DOTS_X) for points in data]
     cells, owner = _raster(envelopes, y_axis, plot_width, plot_height)
@@ -116,7 +119,7 @@ def _y_axis(parts: list[Floats], axes: Axes, height: int) -> _YAxis:
     if axes.percent:
         low, high = min(low, 0.0), max(high, 1.0)
         ticks = linear_ticks(low, high, most)
-        return _YAxis(low, high, ticks, [f"{tick * 100:.0f}%" for tick in ticks])
+        return _YAxis(low, high, ticks, [f"{number(tick * 100)}%" for tick in ticks])
     if axes.from_zero:
         low, high = min(low, 0.0), max(high, 0.0)
     if high == low:

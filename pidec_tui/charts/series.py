@@ -8,6 +8,8 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+MOST, LEAST = 1e200, 1e-200  # of a value; beyond, the sums and powers that an axis needs are no numbers any more
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -68,8 +70,8 @@ class Series:
         return len(self.xs)
 
     def add(self, x: float, y: float | None) -> None:
-        """Add a point; None and infinities become NaN, a gap."""
-        value = y if y is not None and math.isfinite(y) else math.nan
+        """Add a point; None, infinities and what is as good as infinite become NaN, a gap."""
+        value = math.nan if y is None or not abs(y) <= MOST else y if abs(y) >= LEAST else 0.0
         if not self.xs or x > self.xs[-1]:
             self.xs.append(x)
             self.ys.append(value)

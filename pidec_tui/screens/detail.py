@@ -139,7 +139,7 @@ def _told(event: JobEvent) -> str:
     if event.event == "start":
         total, resumed = detail.get("total_steps"), detail.get("resumed_step")
         length = f"{total:,} {detail.get('step_name', 'step')}s" if isinstance(total, int) else "of unknown length"
-        return f"{length}, from step {resumed:,}" if resumed else length
+        return f"{length}, from step {resumed:,}" if resumed and isinstance(resumed, int) else length
     if event.event == "eval":
         if detail.get("phase") == "start":
             return f"{at}: begins"

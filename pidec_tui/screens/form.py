@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
+from textual.content import Content
 from textual.widgets import Input, Static
 
 from pidec_train.protocol.config import parse_config, shell_line
@@ -68,7 +69,7 @@ class FormScreen(PidecScreen):
         self._unfolded = False
 
     def body(self) -> ComposeResult:
-        yield Static(f"[b]{self._title}[/b]", classes="title")
+        yield Static(Content.styled(self._title, "b"), classes="title")
         with VerticalScroll(id="fields", can_focus=False):
             yield from (self._row(field) for field in self._fields if field.first)
             yield from (self._row(field, self._first_name(field)) for field in self._job_rows if field.first)
@@ -219,5 +220,5 @@ def _ids(text: str) -> Sequence[int]:
 
 
 def _after_error(text: str) -> str:
-    wrong = [word for word in text.replace(",", " ").split() if not word.isdigit()]
+    wrong = [word for word in text.replace(",", " ").split() if not word.isdecimal()]
     return f'"{wrong[0]}" is not the id of a job' if wrong else ""

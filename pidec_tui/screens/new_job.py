@@ -10,6 +10,7 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
+from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -112,7 +113,7 @@ class NewJobScreen(PidecScreen):
         choice = self._chosen()
         notes = self.query_one("#preset-notes", Static)
         if choice is not None:
-            notes.border_title = choice.name
+            notes.border_title = Content(choice.name)
             notes.update(self._notes(choice))
 
     def _notes(self, choice: Choice) -> Text:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
+from textual.content import Content
 from textual.widgets import Static
 
 from ..advice import advice, facts_of
@@ -58,7 +59,9 @@ class ChartStack(Vertical):
         view.show(lines, axes, plan.note if board.selected is not None else "")
         last = board.trace.last(plan.metrics[0][0]) if board.trace else None
         value = "" if last is None else percent(last) if plan.axes.percent else number(last)
-        view.border_title = f"{plan.title}  [b $foreground]{value}[/]" if value else plan.title
+        # Not as markup: a metric or a step may be called "[/]".
+        title = Content(plan.title)
+        view.border_title = title.append("  ").append(Content.styled(value, "b $foreground")) if value else title
 
     def _sentence(self, board: Board, now: float) -> Text:
         job = board.job()

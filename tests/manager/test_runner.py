@@ -286,6 +286,7 @@ def test_a_locked_job_log_stops_neither_runner_nor_trainer(manager: Manager, tmp
     pid = manager.ensure_runner()
     started(manager, job.id)
     other = apsw.Connection(str(manager.places.db))
+    other.set_busy_timeout(20_000)  # the runner may be writing just now
     other.execute("BEGIN IMMEDIATE")
     until((manager.workspace.run(job.id).attempt(1).exit).exists)
     time.sleep(5.5)  # longer than SQLite's own patience
