@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import tyro
 
 from .protocol.config import CONFIG_MODELS, DemosConfig, DiffusionConfig, EvaluateConfig, parse_config
-from .protocol.errors import EXIT_STOPPED, PidecError
+from .protocol.errors import EXIT_FAILED, EXIT_STOPPED, PidecError
 from .protocol.rundir import Workspace, find_workspace, slug
 from .stopping import StopRequest
 
@@ -23,12 +23,16 @@ _CKPT = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CKPT", help=
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand. Returns the exit code: 0 done, 1 failed, 2 bad input, 130 stopped by a signal."""
-    arguments = tyro.extras.subcommand_cli_from_dict(
-        {"diffusion": _diffusion(), "demos": _demos(), "evaluate": _evaluate(), "inspect": _inspect()},
-        prog="pidec-train",
-        description="Train, evaluate and look at robot policies. A queue of such jobs: pidec-tui, pidec-jobs.",
-        args=argv,
-    )
+    try:
+        arguments = tyro.extras.subcommand_cli_from_dict(
+            {"diffusion": _diffusion(), "demos": _demos(), "evaluate": _evaluate(), "inspect": _inspect()},
+            prog="pidec-train",
+            description="Train, evaluate and look at robot policies. A queue of such jobs: pidec-tui, pidec-jobs.",
+            args=argv,
+        )
+    except BrokenPipeError:  # `pidec-train --help | head`: nobody reads on, and the interpreter flushes at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
     os.umask(0o077)  # checkpoints and logs are the user's own
     # Torch's threads spin while they wait for each other. Two of them on two cores that others use too went at 13
     # iterations a minute, sleeping ones at 282. Read when torch is loaded, which is not yet.

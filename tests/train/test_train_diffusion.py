@@ -410,6 +410,15 @@ def test_training_needs_no_simulator_unless_it_evaluates(run: Run) -> None:
     assert "evaluation needs ManiSkill" in done.stderr.strip().splitlines()[-1]
 
 
+def test_help_into_a_pipe_that_closes_is_no_traceback() -> None:
+    """`pidec-train diffusion --help | head` is how people read a long help."""
+    command = [sys.executable, "-m", "pidec_train", "diffusion", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
 def test_help_is_fast_and_without_torch(repo: Path) -> None:
     """`pidec-train --help` and a typing error must not cost the seconds that torch takes to load."""
     code = (
