@@ -7,6 +7,8 @@ A `.pt` holds only tensors, numbers, strings, None, lists, tuples and dicts. The
 from __future__ import annotations
 
 import json
+import pickle
+import re
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -173,6 +175,13 @@ def read_payload(path: str | Path) -> dict[str, Any]:
         payload = torch.load(path, map_location="cpu", weights_only=True)
     except PidecError:
         raise
+    except pickle.UnpicklingError as error:  # torch's own text goes on to say how to run such a file: not repeated
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"it holds {found[1]}, " if found else ""
+        raise PidecError(
+            f"{path} is not a checkpoint of ours: {what}more than tensors and numbers, or is damaged",
+            "Such a file can run code when it is loaded; pidec does not load it.",
+        ) from None
     except Exception as error:  # noqa: BLE001 - a hostile file may make the reader raise anything
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise PidecError(
@@ -194,6 +203,8 @@ def _check_container(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+    except PermissionError:
+        raise PidecError(f"checkpoint {path} cannot be read: permission denied", "Check who owns it.") from None
     except (zipfile.BadZipFile, OSError, ValueError):
         raise PidecError(
             f"{path} is not a checkpoint, or only the beginning of one (not what torch.save writes)"

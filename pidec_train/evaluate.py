@@ -76,7 +76,8 @@ class EvalResult:
         low, high = self.wilson()
         return (
             f"success {self.success_rate:.1%} ({self.successes} of {self.episodes} episodes, 95 % interval "
-            f"{low:.1%} to {high:.1%}), mean length {self.mean_length:.0f} env steps, {self.seconds:.0f} s"
+            f"{low:.1%} to {high:.1%}), return {self.mean_return:.4g}, mean length {self.mean_length:.0f} env steps, "
+            f"{self.seconds:.0f} s"
         )
 
 

@@ -162,9 +162,13 @@ class MetricsFile:
     """Appends to metrics.jsonl: each line one `write`, `seq` going on where the file stops."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        except OSError as error:
+            hint = "Choose another --run-dir or workspace."
+            raise PidecError(f"{path} cannot be written: {error.strerror}", hint) from None
         self._path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         old = path.read_bytes()
         self._seq = max((line.seq for _, line in parse_metrics(old)), default=-1) + 1
         self._torn = bool(old) and not old.endswith(b"\n")  # a half-written last line: begin on a new one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from ..protocol.config import BUNDLED
 from ..protocol.errors import PidecError
 
 _TRAJECTORY = re.compile(r"traj_(\d+)")
+_RIGHT_JSON = "Copy the .json that was written with the .h5."
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,8 @@ def load_demos(path: str | Path, num_traj: int | None = None) -> Demos:
             demos than asked for, or numbers that are not finite.
     """
     file = resolve_demo_path(path)
+    if not os.access(file, os.R_OK):
+        raise PidecError(f"demo file {file} cannot be read: permission denied", "Check who owns it.")
     if not h5py.is_hdf5(file):
         raise PidecError(f"demo file {file} is not an HDF5 file", "Copy it again, or name the right one.")
     env_id, control_mode = _read_json(file)
@@ -119,10 +123,10 @@ def load_demos(path: str | Path, num_traj: int | None = None) -> Demos:
 
 
 def replay_command(file: Path, control_mode: str) -> str:
-    """ManiSkill's command that adds state observations (and changes the controller)."""
+    """ManiSkill's command that adds state observations (and changes the controller), with or without a renderer."""
     return (
-        f"python -m mani_skill.trajectory.replay_trajectory --traj-path {shlex.quote(str(file))} "
-        f"-c {control_mode} -o state -b physx_cpu --save-traj"
+        "python -m pidec_train.envs.headless mani_skill.trajectory.replay_trajectory "
+        f"--traj-path {shlex.quote(str(file))} -c {control_mode} -o state -b physx_cpu --save-traj"
     )
 
 
@@ -137,16 +141,20 @@ def _read_json(file: Path) -> tuple[str, str]:
             "ManiSkill writes it beside the .h5; copy it too.",
         ) from None
     except (OSError, ValueError) as error:
-        raise PidecError(f"{path} cannot be read: {error}") from None
+        raise PidecError(f"{path} cannot be read: {error}", f"Copy it again, with {file.name}.") from None
     try:
         env_info = info["env_info"]
         env_id = env_info["env_id"]
         episodes = info.get("episodes") or [{}]
         mode = env_info.get("env_kwargs", {}).get("control_mode") or episodes[0].get("control_mode")
     except (KeyError, TypeError, AttributeError):
-        raise PidecError(f"{path} is not the json of a ManiSkill recording: it has no env_info.env_id") from None
+        raise PidecError(
+            f"{path} is not the json of a ManiSkill recording: it has no env_info.env_id", _RIGHT_JSON
+        ) from None
     if not mode:
-        raise PidecError(f"{path} names no control mode, neither in env_info.env_kwargs nor in episodes[0]")
+        raise PidecError(
+            f"{path} names no control mode, neither in env_info.env_kwargs nor in episodes[0]", _RIGHT_JSON
+        )
     return env_id, mode
 
 

@@ -137,7 +137,9 @@ class DiffusionConfig(JobConfig):
 class EvaluateConfig(JobConfig):
     """Success rate of a checkpoint in the simulator."""
 
-    ckpt: str = Field(description="checkpoint (.pt)", json_schema_extra=_extra(first=True, path=PathKind.checkpoint))
+    ckpt: str = Field(
+        min_length=1, description="checkpoint (.pt)", json_schema_extra=_extra(first=True, path=PathKind.checkpoint)
+    )
     num_eval_episodes: int = Field(100, ge=1, description="episodes", json_schema_extra=_extra(first=True))
     num_eval_envs: int = Field(10, ge=1, description="simulators at once", json_schema_extra=_extra(first=True))
     sampler: Sampler = Field("ddpm", description="denoising sampler", json_schema_extra=_extra(first=True))

@@ -10,8 +10,10 @@ from pathlib import Path
 from pidec_train.protocol.rundir import RUN_DIR_ENV, TOKEN_ENV, WORKSPACE_ENV
 
 _KEPT = re.compile(r"PATH|VIRTUAL_ENV|PYTHONPATH|CUDA_.*|PIDEC_.*")
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL", re.IGNORECASE)
-_URL_WITH_PASSWORD = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
+_SECRET = re.compile(
+    r"KEY|TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|BEARER|COOKIE|PASS$|(^|_)(PAT|DSN|AUTH)$|._PWD$", re.IGNORECASE
+)
+_URL_WITH_PASSWORD = re.compile(r"://[^/\s:@]*:[^/\s@]+@|https?://[^/\s@]+@")
 # Belong to one process of the shell that added the job, or to the job from within which it was added.
 _OF_ONE_PROCESS = frozenset({"_", "PWD", "OLDPWD", "SHLVL", TOKEN_ENV, RUN_DIR_ENV})
 

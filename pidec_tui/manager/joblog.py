@@ -16,7 +16,7 @@ from typing import Any
 
 import apsw
 
-from pidec_train.protocol.errors import PidecError
+from pidec_train.protocol.errors import EXIT_BAD_INPUT, PidecError
 
 from .jobs import Attempt, Job, JobState, check_move
 from .schema import MIGRATIONS, VERSION
@@ -51,6 +51,12 @@ class JobLogBusy(JobLogError):
 
 class JobLogDamaged(JobLogError):
     """The file is no database any more. `pidec-jobs repair` rebuilds it from the run folders."""
+
+
+class JobLogNewer(JobLogError):
+    """A newer pidec wrote it: bad input, not a failure. It is left as it is."""
+
+    exit_code = EXIT_BAD_INPUT
 
 
 @contextmanager
@@ -115,7 +121,7 @@ class JobLog:
         return connection
 
     def _open(self) -> apsw.Connection:
-        if self._make is not None and not self.path.exists():
+        if self._make is not None and is_missing(self.path):
             self._make()
         with _plain_errors(self.path):
             try:
@@ -314,13 +320,21 @@ class JobLog:
             raise JobLogDamaged(f"the job log {self.path} is damaged ({result[0][0]})", "pidec-jobs repair rebuilds it")
 
 
+def is_missing(path: Path) -> bool:
+    """Whether there is no job log: no file, or one that a crash of the machine has left without a single byte."""
+    try:
+        return path.stat().st_size == 0
+    except FileNotFoundError:
+        return True
+
+
 def _migrate(connection: apsw.Connection, path: Path) -> None:
     """Bring the tables up to date, forward only."""
     found = _user_version(connection)
     if found == VERSION:
         return
     if found > VERSION:
-        raise JobLogError(
+        raise JobLogNewer(
             f"the job log {path} has version {found}, this pidec knows versions up to {VERSION}",
             "Update pidec, or choose another workspace with --workspace DIR",
         )

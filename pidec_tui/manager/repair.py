@@ -17,13 +17,13 @@ from pidec_train.protocol.rundir import AttemptDir, Spec, Workspace
 from . import endings, specs
 from .attempts import AttemptNote, read_exit, read_note
 from .ingest import Ingest
-from .joblog import JobLog, JobLogDamaged
+from .joblog import JobLog, JobLogDamaged, is_missing
 from .jobs import JobState
 from .lease import beats
 from .locks import Lock, is_held
 from .metriclog import MetricLog
 from .procs import Started
-from .queueing import CANCELLED_BY_HAND, dead_predecessor, waiting_sentence
+from .queueing import CANCELLED_BY_HAND, dead_predecessor, waiting_sentence, write_spec_of
 from .statedir import Places
 
 WAIT_S = 120.0  # for another process that rebuilds
@@ -66,16 +66,33 @@ def repair(places: Places) -> RepairReport:
             return _report(places, str(aside))
         try:
             with log.write():
+                _save_specs(log, places.workspace)
                 report = _refill(log, places)
         finally:
             log.close()
         return report
 
 
+def _save_specs(log: JobLog, ws: Workspace) -> None:
+    """What a sound job log knows is not lost with a spec.json: write the unusable ones anew, keeping what is there.
+
+    Not where somebody has removed the attempts: a spec alone speaks of a job that has yet to run.
+    """
+    for job_id in log.ids():
+        run, job = ws.run(job_id), log.find(job_id)
+        if job is None or not run.path.is_dir() or _usable_spec(ws, job_id) is not None:
+            continue
+        if job.attempts and not run.attempts():
+            continue
+        if run.spec.exists():
+            os.rename(run.spec, f"{run.spec}.damaged-{_stamp()}")
+        write_spec_of(log, ws, job_id)
+
+
 def _make_missing(places: Places) -> None:
     """Create the job log that is not there; from the run folders if there are any."""
     with _alone(places):
-        if not places.db.exists():
+        if is_missing(places.db):
             _build(places)
 
 
@@ -291,7 +308,8 @@ def _say_what_it_waits_for(log: JobLog, spec: Spec) -> None:
     if job is None or not job.state.waiting:
         return
     states = log.states(job.after)
-    dead = dead_predecessor(states)
+    lost = [job_id for job_id in job.after if job_id not in states]
+    dead = f"job {lost[0]}, which it comes after, is lost" if lost else dead_predecessor(states)
     if dead:
         log.set_state(spec.id, JobState.held)
         log.update_job(spec.id, reason=dead)

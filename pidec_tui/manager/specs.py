@@ -52,6 +52,9 @@ def resolved_paths(kind: str, values: Mapping[str, Any], bases: Sequence[Path]) 
 
     A relative path counts from the first of `bases` below which it exists, else from the first one.
     References to other jobs and bundled files stay as they are.
+
+    Raises:
+        PidecError: what looks like a reference is none; found out tonight it would have cost the night.
     """
     out = dict(values)
     for name, field in CONFIG_MODELS[kind].model_fields.items():
@@ -61,6 +64,10 @@ def resolved_paths(kind: str, values: Mapping[str, Any], bases: Sequence[Path]) 
             continue
         if value.startswith(BUNDLED) or reference(value):
             continue
+        if value.startswith("@") and not any((base / value).exists() for base in bases):
+            raise PidecError(
+                f'{name} = "{value}" names no checkpoint of a job', "Write @ID/best or @ID/last, as in @41/best"
+            )
         if extra["path"] == PathKind.output.value:
             out[name] = _absolute(value, bases[:1])
         else:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from pidec_tui.manager.jobs import JobState
@@ -115,6 +116,7 @@ def test_list_is_quick_and_imports_no_torch_and_no_textual(jobs: Shell) -> None:
         (["add", "quickstart", "--set", "total_iters=many"], "total_iters = 'many'"),
         (["add", "quickstart", "--set", "total_iters"], "must be KEY=VALUE"),
         (["add", "quickstart", "--lane", "gpux"], 'did you mean "gpu"?'),
+        (["add", "quickstart", "--set", "demo_path=@1/bset"], 'demo_path = "@1/bset" names no checkpoint of a job'),
         (["add"], "add takes either a preset or --command LINE"),
         (["add", "quickstart", "--command", "true"], "add takes either"),
         (["add", "--command", "true", "--after", "9"], "there is no job 9"),
@@ -130,6 +132,21 @@ def test_wrong_input_is_one_line_and_exit_code_2(jobs: Shell, words: list[str], 
     assert done.returncode == 2, done
     assert line in done.stderr and len(done.stderr.strip().splitlines()) == 1
     assert done.stdout == ""
+
+
+def test_a_newer_job_log_is_one_line_and_exit_code_2(jobs: Shell) -> None:
+    """Lost without it: a script that tries again and again what only an update helps."""
+    jobs("add", "--command", "true", "--no-runner")
+    (database,) = jobs.workspace.rglob("jobs.db")
+    connection = apsw.Connection(str(database))
+    version = connection.pragma("user_version")
+    connection.pragma("user_version", 99)
+    for words in (["list"], ["add", "quickstart"], ["repair"], ["runner", "start"]):
+        done = jobs(*words)
+        assert done.returncode == 2 and done.stdout == "", done
+        assert "has version 99" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    connection.pragma("user_version", version)
+    connection.close()
 
 
 def test_presets_are_added_with_values_of_ones_own(jobs: Shell) -> None:

@@ -221,13 +221,18 @@ def test_secrets_are_never_stored(manager: Manager) -> None:
         "PATH": "/bin", "HOME": "/home/u", "EDITOR": "vi", "VIRTUAL_ENV": "/v", "CUDA_HOME": "/c", "PIDEC_X": "1",
         "PYTHONPATH": "/p", "WANDB_API_KEY": "s3cret", "hf_token": "s3cret", "DB_PASSWORD": "s3cret",
         "AWS_SECRET_ACCESS": "s3cret", "PIDEC_ATTEMPT_TOKEN": "s3cret", "HTTPS_PROXY": "http://me:s3cret@proxy:1/",
-        "PIDEC_RUN_DIR": "/other/job", "SHLVL": "2", "_": "/bin/x",
+        "PIDEC_RUN_DIR": "/other/job", "SHLVL": "2", "_": "/bin/x", "GH_PAT": "s3cret", "SENTRY_DSN": "s3cret",
+        "PIP_INDEX_URL": "https://s3cret@pypi.example/", "NPM_AUTH": "s3cret", "PG_PWD": "s3cret", "SSHPASS": "s3cret",
+        "SSH_AUTH_SOCK": "/tmp/agent", "REPO": "ssh://git@example/repo",
     }  # fmt: skip
     manager.add("command", {"command": "true"}, environ=shell)
     manager.add("diffusion", {}, environ=shell)
     assert spec(manager, 1).environment == {
-        name: shell[name] for name in ("PATH", "HOME", "EDITOR", "VIRTUAL_ENV", "CUDA_HOME", "PIDEC_X", "PYTHONPATH")
-    }
+        name: shell[name]
+        for name in (
+            "PATH", "HOME", "EDITOR", "VIRTUAL_ENV", "CUDA_HOME", "PIDEC_X", "PYTHONPATH", "SSH_AUTH_SOCK", "REPO",
+        )
+    }  # fmt: skip
     assert set(spec(manager, 2).environment) == {"PATH", "VIRTUAL_ENV", "CUDA_HOME", "PIDEC_X", "PYTHONPATH"}
     for path in [*manager.workspace.jobs.rglob("spec.json"), *manager.state_dir.glob("jobs.db*")]:
         assert b"s3cret" not in path.read_bytes(), path

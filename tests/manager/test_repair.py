@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import asdict
 from pathlib import Path
@@ -148,6 +149,52 @@ def test_a_folder_without_a_usable_spec_is_named_and_its_id_stays_used(manager: 
     assert report.jobs == 1
     assert report.unreadable == tuple(str(manager.workspace.run(job_id).path) for job_id in (4, 5))
     assert command(manager, "true").id == 6
+
+
+def test_a_repair_writes_a_damaged_spec_anew_from_a_sound_log(lived_in: Manager) -> None:
+    """Lost without it: a repair that drops a job which the job log knew all about."""
+    before = {job.id: story(job) for job in lived_in.jobs()}
+    spec = lived_in.workspace.run(1).spec
+    spec.write_bytes(b'{"a')
+    lived_in.workspace.run(7).spec.unlink()
+    report = lived_in.repair()
+    assert (report.jobs, report.unreadable) == (10, ())
+    assert {job.id: story(job) for job in lived_in.jobs()} == before
+    assert [path.read_bytes() for path in spec.parent.glob("spec.json.damaged-*")] == [b'{"a']
+
+
+def test_a_repair_does_not_run_again_what_was_removed_by_hand(lived_in: Manager) -> None:
+    shutil.rmtree(lived_in.workspace.run(1).path)
+    assert lived_in.repair().jobs == 9
+    assert not lived_in.workspace.run(1).path.exists()
+
+
+def test_behind_a_job_that_is_lost_is_held(manager: Manager) -> None:
+    """Lost without it: a training starts although nobody knows whether its demos were made."""
+    first = command(manager, "false")
+    command(manager, "true", after=[first.id])
+    manager.workspace.run(first.id).spec.write_bytes(b"[]")
+    root = manager.workspace.root
+    manager.close()
+    for path in manager.state_dir.glob("jobs.db*"):
+        path.unlink()
+    again = Manager.open(root)
+    assert (again.job(2).state, again.job(2).reason) == (JobState.held, "job 1, which it comes after, is lost")
+    assert again.release(2).state is JobState.queued, "the user may know better"
+    again.close()
+
+
+def test_a_job_log_without_a_byte_is_rebuilt(manager: Manager) -> None:
+    """Lost without it: after a power cut the queue is empty, and nothing is said."""
+    command(manager, "true", held=True)
+    root, db = manager.workspace.root, manager.places.db
+    manager.close()
+    for path in manager.state_dir.glob("jobs.db-*"):
+        path.unlink()
+    db.write_bytes(b"")
+    again = Manager.open(root)
+    assert [job.id for job in again.jobs()] == [1]
+    again.close()
 
 
 def test_a_rebuild_runs_no_on_end(lived_in: Manager, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def test_upstreams_defaults_are_the_defaults() -> None:
         ("diffusion", {"pred_horizon": 18}, ["pred_horizon 18", "divisible by 4"]),
         ("diffusion", {"action_norm": "minmax"}, ["action_norm", "'min_max'"]),
         ("evaluate", {}, ["evaluate", '"ckpt"']),
+        ("evaluate", {"ckpt": ""}, ["evaluate", "ckpt = ''"]),
     ],
 )
 def test_a_wrong_value_is_named_in_one_line(kind: str, values: dict[str, object], words: list[str]) -> None:

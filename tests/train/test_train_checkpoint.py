@@ -171,7 +171,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "empty": (write("empty.pt", b""), "the file is empty"),
         "cut": (write("cut.pt", good.read_bytes()[: good.stat().st_size // 2]), "only the beginning of one"),
         "pickle": (write("code.pkl", pickle.dumps({"agent": RunsCode()})), "not what torch.save writes"),
-        "code": (saved("code.pt", {"agent": RunsCode()}), "more than tensors and numbers"),
+        "code": (saved("code.pt", {"agent": RunsCode()}), "holds posix.system, more than tensors and numbers"),
         "numpy": (saved("numpy.pt", {"agent": {"x": np.zeros(3)}}), "more than tensors and numbers"),
         "foreign": (saved("foreign.pt", {"model": {"w": torch.zeros(2)}}), "neither agent nor ema_agent"),
         "list": (saved("list.pt", [1, 2]), "neither agent nor ema_agent"),
@@ -207,6 +207,17 @@ def test_not_a_checkpoint_is_one_line_and_runs_nothing(tmp_path: Path, kind: str
         read_payload(path)
     assert expected in caught.value.line() and str(path) in caught.value.line() and "\n" not in caught.value.line()
     assert not Path("/tmp/pidec-was-here").exists()
+    assert "weights_only" not in caught.value.line(), "torch's advice on how to run such a file after all"
+
+
+def test_a_checkpoint_of_somebody_else_is_not_called_damaged(tmp_path: Path) -> None:
+    """Lost without it: a whole file that is copied again and again."""
+    path = CheckpointFolder(tmp_path).save(payload(1), INFO)
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("this user may read everything")
+    with pytest.raises(PidecError, match="cannot be read: permission denied"):
+        read_payload(path)
 
 
 def test_weights_of_something_else(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,6 +56,14 @@ def test_cut_file(make_demos: DemoMaker) -> None:
     assert "cannot be read, it seems damaged" in complaint(path)
 
 
+def test_a_file_of_somebody_else(make_demos: DemoMaker) -> None:
+    path = make_demos()
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("this user may read everything")
+    assert "cannot be read: permission denied" in complaint(path)
+
+
 def test_text_instead_of_hdf5(tmp_path: Path) -> None:
     path = tmp_path / "demos.h5"
     path.write_text("version https://git-lfs.github.com/spec/v1\n")
@@ -71,7 +80,7 @@ def test_missing_or_foreign_json(make_demos: DemoMaker) -> None:
     path.with_suffix(".json").write_text('{"episodes": []}')
     assert "has no env_info.env_id" in complaint(path)
     path.with_suffix(".json").write_text(json.dumps({"env_info": {"env_id": "X", "env_kwargs": {}}, "episodes": []}))
-    assert "names no control mode" in complaint(path)
+    assert "names no control mode" in complaint(path) and "Copy the .json" in complaint(path)
 
 
 def test_no_observations_says_how_to_replay(make_demos: DemoMaker) -> None:
@@ -81,7 +90,8 @@ def test_no_observations_says_how_to_replay(make_demos: DemoMaker) -> None:
             del h5[name]["obs"]
     line = complaint(path)
     assert "holds no observations" in line
-    command = "mani_skill.trajectory.replay_trajectory --traj-path"
+    # The bare ManiSkill program ends with a RuntimeError where there is no renderer.
+    command = "python -m pidec_train.envs.headless mani_skill.trajectory.replay_trajectory --traj-path"
     assert command in line and "-c pd_ee_delta_pose -o state" in line and str(path) in line
 
 

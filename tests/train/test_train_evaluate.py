@@ -224,12 +224,15 @@ def test_evaluate_prints_one_json_object(trained: tuple[int, Path], tmp_path: Pa
 
 
 @pytest.mark.sim
-def test_evaluate_shows_a_table(trained: tuple[int, Path], capsys: Any) -> None:
+def test_evaluate_shows_a_table(trained: tuple[int, Path], tmp_path: Path, capsys: Any) -> None:
     _, folder = trained
     flags = ["--sampler", "ddim", "--num-steps", "2", *QUICK, "--table"]
     assert main(["evaluate", str(folder / "ck" / "best.pt"), *flags]) == 0
     out = capsys.readouterr().out
-    assert "1001" in out and "1003" in out and "95 % interval" in out
+    assert "1001" in out and "1003" in out and "95 % interval" in out and ", return 0" in out
+    (tmp_path / "file").touch()
+    assert main(["evaluate", str(folder / "ck" / "best.pt"), *QUICK, "--run-dir", str(tmp_path / "file" / "x")]) == 2
+    assert "cannot be written: Not a directory. Choose another --run-dir" in capsys.readouterr().err
 
 
 @pytest.mark.sim
