@@ -30,6 +30,7 @@ from .messages import (
     TraceChanged,
     Trouble,
 )
+from .palette import PlainCommands
 from .screens.base import BoardScreen
 from .screens.main import MainScreen
 
@@ -46,6 +47,7 @@ class PidecApp(App[None]):
 
     CSS_PATH = "app.tcss"
     TITLE = "pidec"
+    COMMANDS = {PlainCommands}  # noqa: RUF012 - Textual's own type
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "help", key_display="?", id="app.help"),
         Binding("q", "quit", "quit", id="app.quit"),

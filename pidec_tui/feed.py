@@ -3,6 +3,7 @@ whatever happens: what cannot be read is said once, tried again, and said to be 
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
@@ -37,7 +38,7 @@ def plain_lines(data: bytes) -> list[str]:
     lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
     if lines and not lines[-1]:
         lines.pop()
-    return ["".join(ch if ch.isprintable() else " " for ch in line) for line in lines]
+    return [line if line.isprintable() else "".join(ch if ch.isprintable() else " " for ch in line) for line in lines]
 
 
 class Feed:
@@ -216,7 +217,7 @@ class Feed:
 
 def checkpoint_rows(folder: Path) -> tuple[CheckpointRow, ...]:
     """The checkpoints in `folder` by their sidecars, newest first."""
-    links = {name: (folder / name).resolve().name for name in (BEST, LAST) if (folder / name).is_symlink()}
+    links = {name: Path(os.readlink(folder / name)).name for name in (BEST, LAST) if (folder / name).is_symlink()}
     rows = []
     for path in reversed(list_checkpoints(folder)):
         info = read_checkpoint_info(path)

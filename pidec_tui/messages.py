@@ -41,11 +41,12 @@ class LogChanged(FeedMessage):
 
 
 class LogRead(FeedMessage):
-    """The whole log that a log screen shows."""
+    """The whole log that a log screen shows, and the cells of its widest line."""
 
-    def __init__(self, lines: list[str]) -> None:
+    def __init__(self, lines: list[str], widest: int) -> None:
         super().__init__()
         self.lines = lines
+        self.widest = widest
 
 
 class CheckpointsChanged(FeedMessage):

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from typing import ClassVar
 
+from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Input, Static
@@ -55,13 +56,13 @@ class LogScreen(PidecScreen):
         while not self._stop.is_set():
             try:
                 if reader.read(self.door.manager.log_path(self._job.id)):
-                    self.post_message(LogRead(reader.lines()))
+                    self.post_message(LogRead(reader.lines(), reader.widest()))
             except OSError:
                 reader = LogReader()  # gone for the moment; looked for again
             self._stop.wait(EVERY)
 
     def on_log_read(self, message: LogRead) -> None:
-        self.query_one(LogView).bring(message.lines)
+        self.query_one(LogView).bring(message.lines, message.widest)
         self._say()
 
     def _say(self) -> None:
@@ -115,6 +116,7 @@ class LogReader:
         self._path: Path | None = None
         self._offset = 0
         self._whole: list[str] = []
+        self._widest = 0  # cells of the widest of them; measured here, in the thread, and once for each line
         self._rest = b""  # the last line while it has no end
         self._started = False
 
@@ -128,6 +130,7 @@ class LogReader:
                 self._whole = ["No log yet: the job has not started."]
             elif self._offset:
                 self._whole = [f"… the {self._offset:,} bytes before this are in {path}"]
+            self._widest = cells_of_widest(self._whole)
         elif length == self._offset:
             return False
         if path is not None:
@@ -136,8 +139,19 @@ class LogReader:
                 data = file.read(length - self._offset)
             self._offset += len(data)
             head, newline, self._rest = (self._rest + data).rpartition(b"\n")
-            self._whole += plain_lines(head + newline)
+            added = plain_lines(head + newline)
+            self._whole += added
+            self._widest = max(self._widest, cells_of_widest(added))
         return True
 
     def lines(self) -> list[str]:
         return self._whole + plain_lines(self._rest)
+
+    def widest(self) -> int:
+        """Cells of the widest of `lines()`."""
+        return max(self._widest, cells_of_widest(plain_lines(self._rest)))
+
+
+def cells_of_widest(lines: list[str]) -> int:
+    """How many cells the widest line takes on a terminal."""
+    return max((len(line) if line.isascii() else cell_len(line) for line in lines), default=0)

@@ -25,6 +25,7 @@ from .base import inner_width
 from .job_keys import JobKeys
 
 TABS = ("queue", "charts", "log", "machine")  # of a terminal with room for one pane only
+_NEED_A_RUNNER = {state for state in JobState if not state.finished and state is not JobState.held}
 WELCOME = """\
 [b]No jobs yet.[/b]
 
@@ -122,7 +123,7 @@ class MainScreen(JobKeys):
         trouble = next((f"{part}: {text}" for part, text in board.troubles.items() if text), "")
         if trouble:
             middle = Text(f"! {trouble}", colours["warning"])
-        elif board.runner_known and board.runner_pid is None and any(not s.finished for s in states):
+        elif board.runner_known and board.runner_pid is None and any(s in _NEED_A_RUNNER for s in states):
             middle.append("  ! no runner: nothing starts", colours["warning"])
         right = time.strftime("%H:%M", time.localtime(self.door.clock()))
         line = Text(no_wrap=True).append("pidec  ", f"bold {colours['primary']}")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
-from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
@@ -32,12 +30,13 @@ class LogView(ScrollView, can_focus=True):
         self.lines: list[str] = []
         self.follow = True
         self._word = ""
+        self._found: list[int] = []  # lines with the word
         self._current: int | None = None  # line of the match that was jumped to
 
-    def bring(self, lines: Sequence[str]) -> None:
-        """The log is this now."""
-        self.lines = list(lines)
-        widest = max((cell_len(line) for line in self.lines), default=0)
+    def bring(self, lines: list[str], widest: int) -> None:
+        """The log is this now. `widest`: cells of its widest line."""
+        self.lines = lines
+        self._look()
         self.virtual_size = Size(widest, len(self.lines))
         if self.follow:
             self.call_after_refresh(self._to_end)  # how far it can scroll is known after the next layout
@@ -72,15 +71,17 @@ class LogView(ScrollView, can_focus=True):
     def find(self, word: str) -> None:
         """Mark a word, whatever its case, and go to where it stands last."""
         self._word, self._current = word.lower(), None
+        self._look()
         self.next_match(-1)
         self.refresh()
 
-    def matches(self) -> list[int]:
-        return [i for i, line in enumerate(self.lines) if self._word in line.lower()] if self._word else []
+    def _look(self) -> None:
+        """Find the lines with the word; once for a word and a log, as a log may have a hundred thousand lines."""
+        self._found = [i for i, line in enumerate(self.lines) if self._word in line.lower()] if self._word else []
 
     def next_match(self, by: int) -> None:
         """Go to the next (1) or previous (-1) line with the word, round the ends."""
-        found = self.matches()
+        found = self._found
         if not found:
             return
         here = self._current if self._current is not None else len(self.lines)
@@ -92,7 +93,7 @@ class LogView(ScrollView, can_focus=True):
 
     def place(self) -> str:
         """`3 of 12` for a search, "" without."""
-        found = self.matches()
+        found = self._found
         if not self._word:
             return ""
         return f"{found.index(self._current) + 1} of {len(found)}" if self._current in found else "not found"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 from textual.message import Message
 
@@ -34,10 +35,11 @@ def columns_for(width: int) -> dict[str, int]:
 
 def shortened(name: str, width: int) -> str:
     """At most `width` cells. The middle goes: names of one family differ at their ends (diffusion-peg-seed2)."""
-    if len(name) <= width:
+    if cell_len(name) <= width:
         return name
     tail = (width - 1) // 2
-    return f"{name[: width - 1 - tail]}…{name[len(name) - tail :]}"
+    head, end = set_cell_size(name, width - 1 - tail).rstrip(), set_cell_size(name[::-1], tail).rstrip()[::-1]
+    return f"{head}…{end}"
 
 
 def cells(
