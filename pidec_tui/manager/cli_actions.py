@@ -21,6 +21,7 @@ from .jobs import Job, JobState
 from .manager import Manager, repair_workspace
 from .presets import broken_presets, list_presets, load_preset
 from .settings import toml_value
+from .specs import missing_files
 from .statedir import Places
 
 POLL_S = 0.2
@@ -102,6 +103,8 @@ def add(options: Options) -> int:
         warning = missing_keys(job.config)
         if warning:
             _say(f"warning: {warning}")
+        for missing in [] if job.after else missing_files(job.kind, job.config):
+            _say(f"warning: {missing}: there is no such file yet. If a job makes it: pidec-jobs add … --after ID")
         _ensure_runner(manager, options)
         if options.json:
             output.as_json({"id": job.id})

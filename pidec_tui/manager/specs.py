@@ -94,6 +94,18 @@ def references(config: Mapping[str, Any]) -> list[int]:
     return sorted({found[0] for value in config.values() if (found := reference(value))})
 
 
+def missing_files(kind: str, config: Mapping[str, Any]) -> list[str]:
+    """`name = "path"` of each file that a job reads and that is not there (yet)."""
+    found = []
+    for name, field in CONFIG_MODELS[kind].model_fields.items():
+        extra, value = field.json_schema_extra, config.get(name)
+        if not isinstance(extra, dict) or extra.get("path") not in (PathKind.demo.value, PathKind.checkpoint.value):
+            continue
+        if isinstance(value, str) and not value.startswith((BUNDLED, "@")) and not Path(value).exists():
+            found.append(f'{name} = "{value}"')
+    return found
+
+
 def write_spec(ws: Workspace, spec: Spec) -> None:
     """Write `jobs/runs/<id>/spec.json` whole or not at all. Raises PidecError if it cannot be written."""
     run = ws.run(spec.id)

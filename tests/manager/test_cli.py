@@ -164,6 +164,16 @@ def test_presets_are_added_with_values_of_ones_own(jobs: Shell) -> None:
     assert "warning: track is on" in jobs("add", "quickstart", "--no-runner", "--set", "track=true").stderr
 
 
+def test_demos_that_are_not_there_are_said_at_once(jobs: Shell) -> None:
+    """Lost without it: the night. The job waits behind another one, and ends at 3 o'clock after two seconds."""
+    added = jobs("add", "diffusion-peg", "--no-runner", "--json")
+    assert (
+        json.loads(added.stdout) == {"id": 1} and 'PegInsertionSide-v1.h5": there is no such file yet' in added.stderr
+    )
+    assert jobs("add", "quickstart", "--no-runner").stderr == ""
+    assert jobs("add", "diffusion-peg", "--no-runner", "--after", "1").stderr == "", "that job makes them"
+
+
 def test_values_may_stand_before_the_preset(jobs: Shell) -> None:
     """Lost without it: `--set lr=1 quickstart` takes the preset for a value."""
     jobs("add", "--command", "true", "--no-runner")
