@@ -30,15 +30,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             description="Train, evaluate and look at robot policies. A queue of such jobs: pidec-tui, pidec-jobs.",
             args=argv,
         )
-    except BrokenPipeError:  # `pidec-train --help | head`: nobody reads on, and the interpreter flushes at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
+    except BrokenPipeError:
+        return _nobody_reads_on()
     os.umask(0o077)  # checkpoints and logs are the user's own
     # Torch's threads spin while they wait for each other. Two of them on two cores that others use too went at 13
     # iterations a minute, sleeping ones at 282. Read when torch is loaded, which is not yet.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code: int = arguments.execute()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _nobody_reads_on()
     except PidecError as error:
         print(f"pidec-train: {error.line()}", file=sys.stderr)
         return error.exit_code
@@ -46,6 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("pidec-train: stopped by SIGINT", file=sys.stderr)
         return EXIT_STOPPED
     return code
+
+
+def _nobody_reads_on() -> int:
+    """`pidec-train inspect CKPT | head -3`: no traceback, also none when the interpreter flushes at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_FAILED
 
 
 def _diffusion() -> type[Any]:

@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -269,14 +269,28 @@ class ConsoleView:
             self._progress.update(self._task, note=text)
 
     def say(self, text: str) -> None:
-        if self._progress:
-            self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
-        else:
-            print(text, file=self._stream, flush=True)
+        with self._whoever_reads():
+            if self._progress:
+                self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            else:
+                print(text, file=self._stream, flush=True)
 
     def close(self) -> None:
-        if self._progress:
-            self._progress.stop()
+        with self._whoever_reads():
+            if self._progress:
+                self._progress.stop()
+
+    @contextlib.contextmanager
+    def _whoever_reads(self) -> Iterator[None]:
+        """Nobody may: the disk of a log is full, a terminal is gone, `| head` has seen enough. The run goes on."""
+        try:
+            yield
+        except (
+            BrokenPipeError
+        ):  # what lies in the buffer would fail again, last at the interpreter's end (exit code 120)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+        except OSError:
+            pass
 
     def _line(self, step: int, metrics: Mapping[str, float | None]) -> str:
         words = [f"{self._step_name} {step:,}/{self._total:,}"]

@@ -234,6 +234,8 @@ def _follow(manager: Manager, job_id: int, attempt: int | None) -> None:
                 shown, offset = path, 0
             offset = _copy(path, offset)
         if over:
+            if path is None or job.state is JobState.held:
+                _say(f"job {job_id} is {job.state}{_because(job)}")
             return
         time.sleep(POLL_S)
 

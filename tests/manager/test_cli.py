@@ -243,6 +243,8 @@ def test_log_follows_until_the_job_ends(jobs: Shell) -> None:
     jobs("add", "--command", "for n in 1 2 3; do echo line $n; sleep 0.2; done")
     assert jobs("log", "-f", "1").stdout == "line 1\nline 2\nline 3\n"
     assert jobs("log", "1", "--attempt", "4").returncode == 2
+    jobs("add", "--command", "true", "--held", "--no-runner")
+    assert "job 2 is held" in jobs("log", "-f", "2").stderr, "it ends, and says why"
 
 
 def test_ctrl_c_ends_a_command_quietly(jobs: Shell) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -298,6 +300,15 @@ def test_inspect_tells_what_it_is(trained: tuple[int, Path], capsys: Any) -> Non
     assert main(["inspect", str(folder / "ck" / "last.pt"), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["kind"], facts["origin"], facts["step"], facts["unet_dims"]) == ("diffusion", "pidec", 5, [8])
+
+
+def test_inspect_into_a_pipe_that_closes_is_no_traceback(trained: tuple[int, Path]) -> None:
+    """`pidec-train inspect CKPT | head -3`"""
+    command = [sys.executable, "-m", "pidec_train", "inspect", str(trained[1] / "ck" / "last.pt")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == ""
 
 
 def test_inspect_notices_damage(trained: tuple[int, Path], tmp_path: Path, capsys: Any) -> None:

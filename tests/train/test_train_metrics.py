@@ -8,6 +8,7 @@ import os
 import stat
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -17,7 +18,7 @@ from pidec_train.protocol.errors import RunFailed, Stopped
 from pidec_train.protocol.rundir import MetricsLine, parse_metrics
 
 
-def writer(run_dir: Path | None, console: io.StringIO | None = None, **kwargs: object) -> MetricWriter:
+def writer(run_dir: Path | None, console: IO[str] | None = None, **kwargs: object) -> MetricWriter:
     return MetricWriter(
         run_dir,
         kind="diffusion",
@@ -104,6 +105,19 @@ def test_a_full_disk_costs_rows_and_not_the_run(tmp_path: Path, monkeypatch: pyt
     metrics.log(3, {"train/loss": 3.0})
     assert console.getvalue().count("No space left on device") == 1
     assert [line.step for line in lines(tmp_path) if line.metrics] == [3]
+
+
+def test_a_console_that_goes_away_does_not_stop_the_run(tmp_path: Path) -> None:
+    """`pidec-train diffusion … 2>&1 | head -3` has ended a run of hours at its fourth line."""
+    reader, end = os.pipe()
+    with open(end, "w") as console, writer(tmp_path, console) as metrics:
+        metrics.log(10, {"train/loss": 0.5})
+        os.close(reader)
+        metrics.log(20, {"train/loss": 0.4})
+        metrics.log(30, {"train/loss": 0.3})
+    found = lines(tmp_path)
+    assert [line.step for line in found if line.metrics] == [10, 20, 30]
+    assert found[-1].detail()["state"] == "succeeded"
 
 
 def test_only_the_owner_may_read(tmp_path: Path) -> None:
