@@ -199,7 +199,7 @@ def parse_config(kind: str, values: Mapping[str, Any]) -> JobConfig:
     """
     model = CONFIG_MODELS.get(kind)
     if model is None:
-        raise PidecError(f'unknown job kind "{kind}"', did_you_mean(kind, CONFIG_MODELS))
+        raise PidecError(f'unknown job kind "{kind}": {did_you_mean(kind, CONFIG_MODELS)}')
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:

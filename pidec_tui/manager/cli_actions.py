@@ -13,7 +13,7 @@ from typing import Any
 
 from pidec_train.protocol.config import CONFIG_MODELS
 from pidec_train.protocol.errors import EXIT_FAILED, PidecError
-from pidec_train.protocol.rundir import find_workspace
+from pidec_train.protocol.rundir import Workspace, find_workspace
 
 from . import cli_output as output
 from .environment import missing_keys
@@ -26,6 +26,7 @@ from .statedir import Places
 
 POLL_S = 0.2
 FINISHED_SHOWN = 20
+_EMPTY = "the queue is empty: pidec-jobs add quickstart"
 
 Options = argparse.Namespace
 
@@ -34,8 +35,23 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _workspace(options: Options) -> Workspace:
+    return Workspace(find_workspace(options.workspace))
+
+
+def _is_new(options: Options) -> bool:
+    """Whether there is no workspace yet where the command looks."""
+    return not any(path.exists() for path in (_workspace(options).runs, _workspace(options).jobs / "jobs.db"))
+
+
 @contextlib.contextmanager
-def _manager(options: Options) -> Iterator[Manager]:
+def _manager(options: Options, *, make: bool = False) -> Iterator[Manager]:
+    """The manager of the workspace. Only with `make` is one begun: looking from $HOME must not turn it into one."""
+    if not make and _is_new(options):
+        raise PidecError(
+            f"there is no workspace in {_workspace(options).root}",
+            "pidec-jobs add quickstart begins one there; --workspace DIR names another",
+        )
     manager = Manager.open(options.workspace)
     try:
         yield manager
@@ -85,7 +101,7 @@ def add(options: Options) -> int:
             "pidec-jobs presets lists the presets; pidec-jobs add quickstart queues one",
         )
     after = [_id(word) for word in options.after]
-    with _manager(options) as manager:
+    with _manager(options, make=True) as manager:
         if options.command is not None:
             values = {**_values("command", options.set), "command": options.command}
             job = manager.add("command", values, name=options.name, lane=options.lane, after=after, held=options.held)
@@ -169,6 +185,9 @@ def move(options: Options) -> int:
 
 
 def list_jobs(options: Options) -> int:
+    if _is_new(options):
+        output.as_json([]) if options.json else _say(_EMPTY)
+        return 0
     with _manager(options) as manager:
         jobs = manager.jobs()
         if options.json:
@@ -179,7 +198,7 @@ def list_jobs(options: Options) -> int:
         if jobs:
             output.job_table([job for job in jobs if job.id not in hidden])
         else:
-            _say("the queue is empty: pidec-jobs add quickstart")
+            _say(_EMPTY)
         if hidden:
             _say(f"and {len(hidden)} more that are finished: pidec-jobs list --all")
         if manager.places.elsewhere:
@@ -291,10 +310,9 @@ def wait(options: Options) -> int:
 
 
 def presets(options: Options) -> int:
-    with _manager(options) as manager:
-        found = list_presets(manager.workspace)
-        for error in broken_presets(manager.workspace):
-            _say(f"warning: {error.line()}")
+    found = list_presets(_workspace(options))
+    for error in broken_presets(_workspace(options)):
+        _say(f"warning: {error.line()}")
     if options.json:
         output.as_json([output.preset_json(preset) for preset in found])
     else:
@@ -326,7 +344,10 @@ def repair(options: Options) -> int:
 
 
 def runner(options: Options) -> int:
-    with _manager(options) as manager:
+    if options.what != "start" and _is_new(options):
+        output.as_json({"pid": None}) if options.json else print("no runner is up")
+        return 0
+    with _manager(options, make=True) as manager:
         if options.what == "start":
             manager.ensure_runner()
         elif options.what == "stop" and manager.stop_runner():

@@ -44,7 +44,7 @@ def metric_rows(points: Sequence[MetricPoint]) -> list[dict[str, Any]]:
 def check_key(key: str | None, names: Sequence[str], job_id: int) -> None:
     """Raise PidecError if the job has curves, but none of this name."""
     if key is not None and names and key not in names:
-        raise PidecError(f'job {job_id} has no metric "{key}"', did_you_mean(key, names))
+        raise PidecError(f'job {job_id} has no metric "{key}": {did_you_mean(key, names)}')
 
 
 def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, header: bool = True) -> None:

@@ -94,7 +94,7 @@ def load_preset(ws: Workspace, name_or_path: str | Path) -> Preset:
     for path, builtin in _files(ws):
         if path.stem == text:
             return read_preset(path, builtin=builtin)
-    raise PidecError(f'there is no preset "{text}"', did_you_mean(text, {path.stem for path, _ in _files(ws)}))
+    raise PidecError(f'there is no preset "{text}": {did_you_mean(text, {path.stem for path, _ in _files(ws)})}')
 
 
 def read_preset(path: Path, *, builtin: bool) -> Preset:
@@ -109,9 +109,9 @@ def read_preset(path: Path, *, builtin: bool) -> Preset:
             raise PidecError(f'{path} has an entry "{name}" that a preset does not know', hint) from None
         raise PidecError(f"{path}: {name}: {item['msg']}") from None
     if file.kind not in CONFIG_MODELS:
-        raise PidecError(f'{path}: unknown job kind "{file.kind}"', did_you_mean(file.kind, CONFIG_MODELS))
+        raise PidecError(f'{path}: unknown job kind "{file.kind}": {did_you_mean(file.kind, CONFIG_MODELS)}')
     if file.lane is not None and file.lane not in LANES:
-        raise PidecError(f'{path}: unknown lane "{file.lane}"', did_you_mean(file.lane, LANES))
+        raise PidecError(f'{path}: unknown lane "{file.lane}": {did_you_mean(file.lane, LANES)}')
     try:
         parse_config(file.kind, file.config)
     except PidecError as error:

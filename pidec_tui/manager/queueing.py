@@ -281,5 +281,5 @@ def hold_dependents(log: JobLog, job_id: int, state: JobState) -> list[int]:
 
 def _checked_lane(lane: str) -> str:
     if lane not in LANES:
-        raise PidecError(f'unknown lane "{lane}"', did_you_mean(lane, LANES))
+        raise PidecError(f'unknown lane "{lane}": {did_you_mean(lane, LANES)}')
     return lane

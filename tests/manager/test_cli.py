@@ -53,6 +53,16 @@ def jobs(tmp_path: Path) -> Iterator[Shell]:
     end_everything(Manager.open(workspace))
 
 
+def test_looking_begins_no_workspace(tmp_path: Path) -> None:
+    """Lost without it: `pidec-jobs list` in $HOME, and from then on every folder below has its queue there."""
+    home = Shell(tmp_path / "home", tmp_path)
+    assert home.json("list") == [] and home.json("runner", "status") == {"pid": None}
+    assert "quickstart" in [preset["name"] for preset in home.json("presets")]
+    done = home("show", "1")
+    assert done.returncode == 2 and "there is no workspace in" in done.stderr
+    assert not (tmp_path / "home").exists()
+
+
 def test_a_job_from_add_to_its_log(jobs: Shell) -> None:
     """The five lines of the README."""
     line = (
