@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import types
 import typing
@@ -135,6 +136,23 @@ def errors_of(kind: str, fields: Iterable[FormField], texts: Mapping[str, str]) 
         name: "needs a value" if text == "field required" else text.partition(", unable")[0]
         for name, text in errors.items()
     }
+
+
+def missing_files(fields: Iterable[FormField], texts: Mapping[str, str], root: Path) -> dict[str, str]:
+    """What to say of the files that a job would read and that are not there, by field name. No errors: another job may
+    make them first.
+
+    Args:
+        root: the workspace; relative paths count from the current folder, or from here.
+    """
+    missing = {}
+    for field in fields:
+        text = texts[field.name].strip()
+        if field.path not in {"demo", "checkpoint"} or not text or text.startswith((BUNDLED, "@")):
+            continue
+        if not any(os.path.exists(place / Path(text).expanduser()) for place in (Path.cwd(), root)):
+            missing[field.name] = "no such file yet: right as long as another job makes it first"
+    return missing
 
 
 def found_paths(path: str | None, ws: Workspace, jobs: Iterable[Job] = ()) -> list[str]:

@@ -14,7 +14,7 @@ from textual.widgets import Input, Static
 from pidec_train.protocol.config import parse_config, shell_line
 from pidec_train.protocol.errors import PidecError
 
-from ..forms import FormField, errors_of, form_fields, found_paths, from_text, to_text, values_of
+from ..forms import FormField, errors_of, form_fields, found_paths, from_text, missing_files, to_text, values_of
 from ..manager.jobs import Job
 from ..manager.manager import Manager
 from ..manager.presets import Preset
@@ -122,7 +122,8 @@ class FormScreen(PidecScreen):
         if not errors:
             try:
                 config = parse_config(self._kind, values_of(self._fields, texts))
-                hints, line = config.hints(), shell_line(self._kind, config)
+                missing = missing_files(self._fields, texts, self.door.manager.workspace.root)
+                hints, line = {**config.hints(), **missing}, shell_line(self._kind, config)
             except PidecError as error:
                 errors[""] = error.line()
         for row in self._rows():
@@ -211,7 +212,9 @@ class FormScreen(PidecScreen):
             row.fill(row.suggestions[place % len(row.suggestions)])
 
     def action_unfold(self) -> None:
-        self._unfolded = not self._unfolded
+        looked_for = self.query_one("#filter", Input)
+        self._unfolded = not self._unfolded or bool(looked_for.value)
+        looked_for.value = ""  # all means all
         self._check()
 
 

@@ -18,6 +18,7 @@ from ..widgets.logview import LogView
 from .base import PidecScreen
 
 MOST_BYTES = 8_000_000  # of a longer log, its end
+KEEP_BYTES = 2 * MOST_BYTES  # of one that grows while it is read; then its end again, so that memory has an end too
 EVERY = 0.5
 
 
@@ -110,7 +111,8 @@ class LogScreen(PidecScreen):
 
 
 class LogReader:
-    """Reads on from where it stopped; a log of another attempt, or one that got shorter, is begun anew."""
+    """Reads on from where it stopped; a log of another attempt, or one that got shorter or much longer,
+    is begun anew."""
 
     def __init__(self) -> None:
         self._path: Path | None = None
@@ -118,14 +120,15 @@ class LogReader:
         self._whole: list[str] = []
         self._widest = 0  # cells of the widest of them; measured here, in the thread, and once for each line
         self._rest = b""  # the last line while it has no end
-        self._started = False
+        self._begun: int | None = None  # byte that the lines begin with; None: nothing was read yet
 
     def read(self, path: Path | None) -> bool:
-        """Take what was added. Returns whether there is anything new to show."""
+        """Take what was added; of what is too long, the end. Returns whether there is anything new to show."""
         length = path.stat().st_size if path else 0
-        if path != self._path or length < self._offset or not self._started:
-            self._path, self._whole, self._rest, self._started = path, [], b"", True
-            self._offset = max(length - MOST_BYTES, 0)
+        fits = self._begun is not None and self._offset <= length <= self._begun + KEEP_BYTES
+        if path != self._path or not fits:
+            self._path, self._whole, self._rest = path, [], b""
+            self._begun = self._offset = max(length - MOST_BYTES, 0)
             if path is None:
                 self._whole = ["No log yet: the job has not started."]
             elif self._offset:

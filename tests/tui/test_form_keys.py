@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from textual.widgets import Input
+import pytest
+from textual.widgets import Input, Static
 
 from pidec_tui.manager.jobs import JobState
 from pidec_tui.screens.form import FormScreen
 from pidec_tui.screens.main import MainScreen
 from pidec_tui.screens.new_job import NewJobScreen
-from pidec_tui.widgets.fields import FieldRow
 from tests.tui.pressing import board_of, field, go, keys, notices
 from tests.tui.scene import Scene, app_of, busy, pressed, settled
 
@@ -75,7 +75,7 @@ async def test_a_value_that_costs_hours_gets_a_hint(scene: Scene, presets: None)
         await settled(pilot)
         await pilot.press("n", "j", "j", "e")
         await pilot.pause()
-        assert not any(row.has_class("-costly") for row in pilot.app.screen.query(FieldRow))
+        assert not field(pilot, "eval_freq").has_class("-costly")
         field(pilot, "eval_freq").fill("1000")
         await pilot.pause()
         assert field(pilot, "eval_freq").has_class("-costly") and field(pilot, "eval_freq").display
@@ -151,3 +151,52 @@ async def test_e_edits_a_waiting_job(scene: Scene) -> None:
         await go(pilot, 3)
         await pressed(pilot, "e")
         assert isinstance(pilot.app.screen, MainScreen) and "only a queued or held job" in notices(pilot)
+
+
+@keys("form.unfold")
+async def test_a_missing_file_is_said_and_all_means_all(scene: Scene, presets: None) -> None:
+    """Lost: an hour in the queue, for a path with a typing error; and ctrl+o that seems to do nothing while one looks
+    for a setting."""
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        await pilot.press("n", "e")
+        await settled(pilot)
+        demos = field(pilot, "demo_path")
+        note = demos.query_one(".field-note", Static)
+        assert not str(note.render())
+        demos.fill("demos/[nowhere].h5")
+        await settled(pilot)
+        assert "no such file" in str(note.render()) and not demos.has_class("-wrong")
+        there = scene.manager.workspace.root / "demos" / "[nowhere].h5"
+        there.parent.mkdir()
+        there.touch()
+        demos.fill("demos/[nowhere].h5 ")
+        await settled(pilot)
+        assert not str(note.render())
+        look = pilot.app.screen.query_one("#filter", Input)
+        look.focus()
+        await pilot.press(*"unet")
+        await settled(pilot)
+        assert field(pilot, "unet_dims").display and not field(pilot, "warmup_steps").display
+        await pilot.press("ctrl+o")
+        await settled(pilot)
+        assert look.value == "" and field(pilot, "warmup_steps").display
+        await pilot.press("ctrl+o")
+        await settled(pilot)
+        assert not field(pilot, "warmup_steps").display
+
+
+@pytest.mark.parametrize("text", ["9" * 400 + "k", "1e999", "-5M", "٣k", "½"])
+async def test_no_number_closes_the_form(scene: Scene, presets: None, text: str) -> None:
+    """Lost: all that was typed, to one key too many."""
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        await pilot.press("n", "e")
+        await settled(pilot)
+        for name in ("total_iters", "lr", "unet_dims", "after"):
+            field(pilot, name).fill(text)
+        await settled(pilot)
+        assert field(pilot, "after").has_class("-wrong")
+        await pilot.press("ctrl+s")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, FormScreen)

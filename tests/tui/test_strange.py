@@ -16,12 +16,13 @@ from textual.pilot import Pilot
 from pidec_tui.charts.chart import as_text, draw
 from pidec_tui.charts.series import Axes, Series
 from pidec_tui.feed import checkpoint_rows
+from pidec_tui.messages import Trouble
 from pidec_tui.screens.form import FormScreen
 from pidec_tui.screens.log import LogReader
 from pidec_tui.screens.main import MainScreen
 from pidec_tui.widgets.queue import shortened
 from pidec_tui.words import moment
-from tests.tui.pressing import go, queue_of
+from tests.tui.pressing import go, notices, queue_of
 from tests.tui.scene import NOW, Scene, app_of, settled
 
 MARKUP = ("[/]", "[bold]x[/bold]", "[red", "\\[x]", "$primary", "世界" * 30)
@@ -203,3 +204,29 @@ def test_the_widest_line_is_known_as_a_log_grows(tmp_path: Path) -> None:
         file.write("世界世界\nno end of line yet")
     reader.read(path)
     assert reader.widest() == len("no end of line yet") == max(map(cell_len, reader.lines()))
+
+
+async def test_what_cannot_be_read_is_said_whole(scene: Scene) -> None:
+    """The top line cuts off what to do about it; a job log named "[/]" must not be the end either."""
+    async with app_of(scene).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        pilot.app.post_message(Trouble("job log", "the job log /[/]/jobs.db is damaged. pidec-jobs repair rebuilds it"))
+        await settled(pilot)
+        assert "pidec-jobs repair rebuilds it" in notices(pilot)
+        assert "/[/]/jobs.db" in str(pilot.app.screen.query_one("#top").render())
+
+
+def test_a_flood_of_output_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost: the dashboard, to a job that prints for a night while its log is open."""
+    monkeypatch.setattr("pidec_tui.screens.log.MOST_BYTES", 100)
+    monkeypatch.setattr("pidec_tui.screens.log.KEEP_BYTES", 200)
+    path, reader, most = tmp_path / "output.log", LogReader(), 0
+    path.touch()
+    for i in range(100):
+        with path.open("a") as file:
+            file.write(f"line {i:04d}\n")
+        assert reader.read(path)
+        assert reader.lines()[-1] == f"line {i:04d}"
+        most = max(most, len(reader.lines()))
+    assert 10 < most <= 22 and "bytes before this are in" in reader.lines()[0]
+    assert not reader.read(path)
