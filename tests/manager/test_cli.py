@@ -120,7 +120,7 @@ def test_list_is_quick_and_imports_no_torch_and_no_textual(jobs: Shell) -> None:
     ("words", "line"),
     [
         (["lst"], 'there is no "lst" here: did you mean "list"?'),
-        (["add", "quikstart"], 'there is no preset "quikstart". did you mean "quickstart"?'),
+        (["add", "quikstart"], 'there is no preset "quikstart": did you mean "quickstart"?'),
         (["add", "gone.toml"], 'there is no preset file "gone.toml"'),
         (["add", "quickstart", "--set", "totl_iters=3"], 'did you mean "total_iters"?'),
         (["add", "quickstart", "--set", "total_iters=many"], "total_iters = 'many'"),
@@ -134,10 +134,11 @@ def test_list_is_quick_and_imports_no_torch_and_no_textual(jobs: Shell) -> None:
         (["cancel", "abc"], '"abc" is no job: jobs have numbers'),
         (["show"], "the following arguments are required: ID"),
         (["runner", "stat"], 'did you mean "start"?'),
-        (["list", "--workspace", "/dev/null/x"], "cannot be written"),
+        (["add", "quickstart", "--workspace", "/dev/null/x"], "cannot be written"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(jobs: Shell, words: list[str], line: str) -> None:
+    (jobs.workspace / "jobs" / "runs").mkdir()
     done = jobs(*words, *(["--no-runner"] if words[0] == "add" else []))
     assert done.returncode == 2, done
     assert line in done.stderr and len(done.stderr.strip().splitlines()) == 1

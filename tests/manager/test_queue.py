@@ -64,7 +64,7 @@ def test_lane_and_name_come_from_the_kind(
 @pytest.mark.parametrize(
     ("kind", "values", "line"),
     [
-        ("diffuson", {}, 'unknown job kind "diffuson". did you mean "diffusion"?'),
+        ("diffuson", {}, 'unknown job kind "diffuson": did you mean "diffusion"?'),
         ("diffusion", {"batchsize": 3}, 'diffusion has no setting "batchsize": did you mean "batch_size"?'),
         ("diffusion", {"unet_dims": [10]}, "unet_dims [10] must be positive and divisible by n_groups 8"),
         ("command", {}, 'command needs "command"'),
