@@ -67,7 +67,7 @@ class Queue:
             self._log.insert_job(
                 job_id,
                 kind=kind,
-                name=(name or "").strip() or preset or specs.default_name(kind, config),
+                name=_one_line(name or "") or preset or specs.default_name(kind, config),
                 state=(JobState.held if held or reason else JobState.queued).value,
                 lane=lane,
                 config=json.dumps(config),
@@ -277,6 +277,11 @@ def hold_dependents(log: JobLog, job_id: int, state: JobState) -> list[int]:
     for (other,) in rows:
         log.move(other, JobState.held, reason=reason, waiting_for="")
     return [other for (other,) in rows]
+
+
+def _one_line(name: str) -> str:
+    """A name without line breaks, escapes and other control characters, which terminals would obey."""
+    return " ".join("".join(char if char.isprintable() else " " for char in name).split())
 
 
 def _checked_lane(lane: str) -> str:

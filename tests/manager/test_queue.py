@@ -80,6 +80,12 @@ def test_bad_values_are_one_clear_line_and_no_job(
     assert list(manager.workspace.runs.iterdir()) == []
 
 
+def test_a_name_is_one_line_without_control_characters(manager: Manager) -> None:
+    """Lost without it: a name that a terminal obeys, in every list."""
+    assert manager.add("diffusion", {}, name=" peg\n\x1b[31mred\tα ").name == "peg [31mred α"
+    assert manager.add("diffusion", {}, name="\x1b").name == "diffusion PegInsertionSide-v1"
+
+
 def test_relative_paths_become_absolute_where_the_file_is(manager: Manager, tmp_path: Path) -> None:
     """Lost without it: a job that finds its demos only if the runner happens to stand in the right folder."""
     here = tmp_path / "here"
