@@ -17,7 +17,7 @@ from textual.widgets.option_list import Option
 from pidec_train.protocol.config import CONFIG_MODELS, parse_config, shell_line
 from pidec_train.protocol.errors import PidecError
 
-from ..manager.presets import Preset, list_presets
+from ..manager.presets import Preset, broken_presets, list_presets
 from ..widgets.jobcard import shown
 from .base import PidecScreen
 
@@ -104,6 +104,8 @@ class NewJobScreen(PidecScreen):
             presets.add_option(Option(Text(choice.name, "" if choice.preset else muted)))
         presets.highlighted = 0
         presets.focus()
+        for error in broken_presets(door.manager.workspace):
+            self.notify(error.line(), title="a preset is left out", severity="warning", timeout=10, markup=False)
 
     def _chosen(self) -> Choice | None:
         place = self.query_one(OptionList).highlighted

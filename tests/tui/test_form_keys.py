@@ -28,6 +28,19 @@ async def test_n_then_enter_queues_the_quickstart(scene: Scene) -> None:
     assert (job.preset, job.lane, job.state) == ("quickstart", "cpu", JobState.queued)
 
 
+async def test_a_preset_with_a_mistake_is_named_and_left_out(scene: Scene) -> None:
+    """Lost: an hour of looking for the preset that one has just written."""
+    scene.manager.workspace.presets.mkdir(parents=True)
+    (scene.manager.workspace.presets / "mine.toml").write_text('title = "x"\nkind = "difusion"\n')
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        await pilot.press("n")
+        await pilot.pause()
+        assert "mine.toml" in notices(pilot) and '"diffusion"' in notices(pilot)
+        await pressed(pilot, "enter")
+    assert [job.preset for job in scene.manager.jobs()] == ["quickstart"]
+
+
 @keys("new.form", "form.queue", "new.back", "form.back")
 async def test_e_changes_a_preset_before_it_is_queued(scene: Scene, presets: None) -> None:
     """Lost: every job that is not exactly a preset."""
