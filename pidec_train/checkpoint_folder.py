@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from .protocol.rundir import (
     BEST,
     LAST,
     CheckpointInfo,
+    atomic_file,
     fsync_dir,
     list_checkpoints,
     read_checkpoint_info,
@@ -146,21 +146,10 @@ def damage(path: Path) -> str:
 
 
 def _save_atomic(path: Path, payload: Mapping[str, Any]) -> tuple[int, str]:
-    """Temporary name, flush, fsync, rename, fsync of the folder. Returns size and sha256 of what lies there now."""
-    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(fd, "wb") as file:
-            torch.save(plain(payload), file)
-            file.flush()
-            os.fsync(file.fileno())
-        size, sha256 = os.path.getsize(temporary), _sha256(Path(temporary))
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    fsync_dir(path.parent)
-    return size, sha256
+    """Write a checkpoint whole or not at all. Returns size and sha256 of what lies there now."""
+    with atomic_file(path) as file:
+        torch.save(plain(payload), file)
+    return path.stat().st_size, _sha256(path)
 
 
 def plain(value: Any) -> Any:
