@@ -1,0 +1,33 @@
+"""How many operations a piece of work hands to torch's dispatcher.
+
+Small networks on a GPU do not wait for arithmetic but for these calls: each costs several microseconds of one CPU core
+before its kernel, if it has one, can start.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class _Counting(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.counts[str(func).removeprefix("aten.")] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def count_dispatches(work: Callable[[], object]) -> Counter[str]:
+    """Run `work` once, eagerly. Returns the calls by operation ("mm.default", "view.default", …).
+
+    Counted below autograd: forward, backward and optimizer alike, views too. `.total()` is the number to compare.
+    """
+    with _Counting() as mode:
+        work()
+    return mode.counts
