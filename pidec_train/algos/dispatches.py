@@ -13,21 +13,18 @@ from typing import Any
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
-class _Counting(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.counts[str(func).removeprefix("aten.")] += 1
-        return func(*args, **(kwargs or {}))
-
-
 def count_dispatches(work: Callable[[], object]) -> Counter[str]:
     """Run `work` once, eagerly. Returns the calls by operation ("mm.default", "view.default", …).
 
-    Counted below autograd: forward, backward and optimizer alike, views too. `.total()` is the number to compare.
+    Counted below autograd: forward, backward and optimizer alike, views too. The sum is the number to compare.
     """
-    with _Counting() as mode:
+    counts: Counter[str] = Counter()
+
+    class Counting(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            counts[str(func).removeprefix("aten.")] += 1
+            return func(*args, **(kwargs or {}))
+
+    with Counting():
         work()
-    return mode.counts
+    return counts
