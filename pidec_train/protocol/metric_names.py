@@ -26,6 +26,7 @@ class MetricInfo:
 
 TRAIN_LOSS = "train/loss"
 TRAIN_LR = "train/lr"
+TRAIN_SKIPPED = "train/skipped_updates"
 ITERS_PER_MIN = "throughput/iters_per_min"
 ENV_STEPS_PER_MIN = "throughput/env_steps_per_min"
 EVAL_SUCCESS_RATE = "eval/success_rate"
@@ -34,10 +35,12 @@ EVAL_RETURN = "eval/return"
 EVAL_EPISODE_LENGTH = "eval/episode_length"
 TIME_DATA_RATIO = "time/data_ratio"
 TIME_EVAL_WAIT_RATIO = "time/eval_wait_ratio"
+TIME_SAVE_WAIT_RATIO = "time/save_wait_ratio"
 
 _ALL = (
     MetricInfo(TRAIN_LOSS, "", "mean squared error of the predicted noise, mean since the last log", "down", True),
     MetricInfo(TRAIN_LR, "", "learning rate of the optimizer", log_scale=True),
+    MetricInfo(TRAIN_SKIPPED, "", "updates left out because a gradient was not finite, since the start", "down"),
     MetricInfo("train/qf_loss", "", "mean squared TD error of the two critics", "down", True),
     MetricInfo("train/actor_loss", "", "SAC's actor loss of the residual policy"),
     MetricInfo("train/sac_alpha", "", "SAC's entropy coefficient", log_scale=True),
@@ -54,6 +57,7 @@ _ALL = (
     MetricInfo("demos/success_rate", "", "share of the tried seeds that gave a demonstration", "up"),
     MetricInfo(TIME_DATA_RATIO, "", "share of the time spent fetching batches", "down"),
     MetricInfo(TIME_EVAL_WAIT_RATIO, "", "share of the time spent waiting for evaluations", "down"),
+    MetricInfo(TIME_SAVE_WAIT_RATIO, "", "share of the time spent waiting for checkpoints to be written", "down"),
 )
 
 METRICS: dict[str, MetricInfo] = {info.name: info for info in _ALL}
