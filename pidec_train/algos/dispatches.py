@@ -20,11 +20,11 @@ def count_dispatches(work: Callable[[], object]) -> Counter[str]:
     """
     counts: Counter[str] = Counter()
 
-    class Counting(TorchDispatchMode):
+    class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             counts[str(func).removeprefix("aten.")] += 1
             return func(*args, **(kwargs or {}))
 
-    with Counting():
+    with Counting():  # type: ignore[no-untyped-call]
         work()
     return counts

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+Film = tuple[Tensor, Tensor]  # scale and shift of a block's channels, (B, C, 1) each
 
 OUTPUT_GROUPS = 8  # upstream's last GroupNorm has 8 groups whatever n_groups says
 
@@ -18,15 +22,16 @@ OUTPUT_GROUPS = 8  # upstream's last GroupNorm has 8 groups whatever n_groups sa
 class SinusoidalEmbedding(nn.Module):
     """Diffusion step (B,) -> (B, dim): sines, then cosines, of geometrically spaced frequencies."""
 
+    frequencies: Tensor
+
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.dim = dim
+        half = dim // 2
+        decay = math.log(10_000) / (half - 1)
+        self.register_buffer("frequencies", torch.exp(torch.arange(half) * -decay), persistent=False)
 
     def forward(self, steps: Tensor) -> Tensor:
-        half = self.dim // 2
-        decay = math.log(10_000) / (half - 1)
-        frequencies = torch.exp(torch.arange(half, device=steps.device) * -decay)
-        angles = steps[:, None] * frequencies[None, :]
+        angles = steps[:, None] * self.frequencies
         return torch.cat((angles.sin(), angles.cos()), dim=-1)
 
 
@@ -49,7 +54,8 @@ class ConvBlock(nn.Module):
 class FilmResidualBlock(nn.Module):
     """Two ConvBlocks with a shortcut; the condition scales and shifts each channel between them.
 
-    FiLM: https://arxiv.org/abs/1709.07871
+    FiLM: https://arxiv.org/abs/1709.07871. `cond_encoder` holds the weights that make scale and shift from the
+    condition; `films` applies those of all blocks at once.
     """
 
     def __init__(self, dim_in: int, dim_out: int, cond_dim: int, kernel_size: int, n_groups: int) -> None:
@@ -60,11 +66,25 @@ class FilmResidualBlock(nn.Module):
         self.cond_encoder = nn.Sequential(nn.Mish(), nn.Linear(cond_dim, 2 * dim_out))
         self.residual_conv = nn.Conv1d(dim_in, dim_out, 1) if dim_in != dim_out else nn.Identity()
 
-    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
-        scale, bias = self.cond_encoder(cond).unsqueeze(-1).chunk(2, dim=1)  # (B, C_out, 1) each
-        out: Tensor = scale * self.blocks[0](x) + bias
+    def forward(self, x: Tensor, film: Film) -> Tensor:
+        scale, shift = film
+        out: Tensor = scale * self.blocks[0](x) + shift
         out = self.blocks[1](out) + self.residual_conv(x)
         return out
+
+
+def films(blocks: Sequence[FilmResidualBlock], cond: Tensor) -> list[Film]:
+    """Each block's scale and shift from the condition (B, cond_dim), in the order of `blocks`.
+
+    Every `cond_encoder` is Mish, then Linear, of the same condition: one Mish and one matrix product do for all. The
+    weights stay each block's own (checkpoints name them so) and are joined here anew, which costs one copy of them.
+    """
+    encoders = [cast(nn.Linear, block.cond_encoder[1]) for block in blocks]
+    weight = torch.cat([encoder.weight for encoder in encoders])
+    bias = torch.cat([encoder.bias for encoder in encoders])
+    joined = functional.linear(functional.mish(cond), weight, bias).unsqueeze(-1)
+    halves = joined.split_with_sizes([encoder.out_features // 2 for encoder in encoders for _ in range(2)], dim=1)
+    return list(zip(halves[::2], halves[1::2], strict=True))
 
 
 class Downsample(nn.Module):
@@ -135,6 +155,9 @@ class ConditionalUnet1D(nn.Module):
             self.up_modules.append(nn.ModuleList([block(dim_out * 2, dim_in), block(dim_in, dim_in), Upsample(dim_in)]))
         groups = OUTPUT_GROUPS if top % OUTPUT_GROUPS == 0 else n_groups
         self.final_conv = nn.Sequential(ConvBlock(top, top, kernel_size, groups), nn.Conv1d(top, act_dim, 1))
+        # In the order of `forward`. A plain list: as a module it would give every weight a second name.
+        levels_in_order = [*self.down_modules, self.mid_modules, *self.up_modules]
+        self._blocks = [m for level in levels_in_order for m in level if isinstance(m, FilmResidualBlock)]
 
     def forward(self, sample: Tensor, steps: Tensor, cond: Tensor) -> Tensor:
         """Noise in `sample`.
@@ -148,18 +171,19 @@ class ConditionalUnet1D(nn.Module):
             (B, pred_horizon, act_dim).
         """
         feature = torch.cat((self.diffusion_step_encoder(steps), cond), dim=-1)
+        film = iter(films(self._blocks, feature))
         x = sample.transpose(1, 2)  # (B, C, T)
         shortcuts = []
         for level in self.down_modules:
             first, second, halve = level.children()
-            x = second(first(x, feature), feature)
+            x = second(first(x, next(film)), next(film))
             shortcuts.append(x)
             x = halve(x)
         for module in self.mid_modules:
-            x = module(x, feature)
+            x = module(x, next(film))
         for level in self.up_modules:
             first, second, double = level.children()
             x = torch.cat((x, shortcuts.pop()), dim=1)
-            x = double(second(first(x, feature), feature))
+            x = double(second(first(x, next(film)), next(film)))
         noise: Tensor = self.final_conv(x).transpose(1, 2)
         return noise
