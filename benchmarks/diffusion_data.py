@@ -2,7 +2,7 @@
 
     python benchmarks/diffusion_data.py
 
-The bundled demonstrations, batch 1024, one thread. Also the averaging of the weights: one foreach call against a
+The bundled demonstrations, batch 1024, one thread. Also the averaging of the weights: one call over all of them against a
 loop over the parameters. Ways are interleaved in one run; the ratio is of medians.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pidec_train.algos.ema import ema_update
+from pidec_train.algos.flat import flatten_weights
 from pidec_train.data.demos import load_demos
 from pidec_train.data.windows import Batches, build_windows
 from pidec_train.models.diffusion_policy import DiffusionPolicy
@@ -78,10 +78,17 @@ def main() -> None:
     windows = build_windows(demos, obs_horizon=OBS_HORIZON, pred_horizon=PRED_HORIZON)
     batches = Batches(windows, BATCH, torch.Generator().manual_seed(0))
     print(f"batch {BATCH}, {len(windows):,} windows, torch {torch.__version__}, one thread")
-    compare("batch of windows", plain_windows(demos), batches.next)
+    chosen = torch.zeros(1, BATCH, dtype=torch.int64)
+
+    def gather() -> object:
+        batches.choose(chosen)
+        return windows.gather(chosen[0])
+
+    compare("batch of windows", plain_windows(demos), gather)
     policy, averaged = (DiffusionPolicy(demos.obs_dim, demos.act_dim) for _ in range(2))
-    means, weights = list(averaged.parameters()), list(policy.parameters())
-    compare("averaging 4.4 M weights", plain_ema(policy, averaged), lambda: ema_update(means, weights, 1000))
+    plain = plain_ema(policy, averaged)
+    weights, means, share = flatten_weights(policy), flatten_weights(averaged), torch.tensor(0.001)
+    compare("averaging 4.4 M weights", plain, lambda: means.lerp_(weights, share))
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -28,44 +28,96 @@ def is_log_step(iteration: int, start: int, log_freq: int) -> bool:
     return done in (1, 2, 5)
 
 
+@dataclass(frozen=True)
+class Row:
+    """A row of metrics whose losses are still on their way from the device.
+
+    Attributes:
+        iteration: of the last loss.
+        metrics: all but the loss.
+    """
+
+    iteration: int
+    metrics: dict[str, float]
+    _losses: Tensor
+    _skipped: Tensor
+    _arrived: torch.cuda.Event | None
+
+    def is_there(self) -> bool:
+        """Whether `losses` would not wait."""
+        return self._arrived is None or bool(self._arrived.query())
+
+    def losses(self) -> Tensor:
+        """Loss of each iteration since the row before, (n,); waits for the device."""
+        if self._arrived:
+            self._arrived.synchronize()
+        return self._losses
+
+    def skipped(self) -> int:
+        """Updates left out since the start of this process; after `losses`."""
+        return int(self._skipped)
+
+
 class LogWindow:
-    """Mean loss, rate and time shares since the last row. Reads the loss off the device once per row."""
+    """Losses, rate and time shares since the last row. Losses are kept on the device and read once per row."""
 
     def __init__(self, device: torch.device) -> None:
-        self._loss = torch.zeros((), device=device, dtype=torch.float64)
-        self.last_loss_is_finite = True
+        self._history = torch.zeros(1024, device=device)
         self.restart()
 
     def restart(self) -> None:
-        self._loss.zero_()
-        self._iterations = 0
-        self._data_seconds = self._wait_seconds = 0.0
+        self._count = 0
+        self._data_seconds = self._eval_seconds = self._save_seconds = 0.0
         self._began = time.perf_counter()
 
-    def add(self, loss: Tensor, data_seconds: float) -> None:
-        """One iteration: its loss (on the device) and how long its batch took."""
-        self._loss += loss
+    def add(self, losses: Tensor, data_seconds: float) -> None:
+        """Some iterations: their losses (n,) on the device, and how long their batches took."""
+        end = self._count + len(losses)
+        if end > len(self._history):
+            self._history = torch.cat((self._history, torch.zeros_like(self._history)))
+        self._history[self._count : end].copy_(losses)
+        self._count = end
         self._data_seconds += data_seconds
-        self._iterations += 1
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
+    def waiting_for_evaluation(self) -> Iterator[None]:
         """Around time that is no training."""
         began = time.perf_counter()
         try:
             yield
         finally:
-            self._wait_seconds += time.perf_counter() - began
+            self._eval_seconds += time.perf_counter() - began
 
-    def row(self, lr: float) -> dict[str, float]:
-        loss = float(self._loss) / self._iterations
-        self.last_loss_is_finite = math.isfinite(loss)
+    @contextmanager
+    def waiting_for_saving(self) -> Iterator[None]:
+        """Around time that is no training."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._save_seconds += time.perf_counter() - began
+
+    def row(self, iteration: int, lr: float, skipped: Tensor) -> Row:
+        """What has come together; asks for the losses without waiting for them. Then `restart`."""
         elapsed = max(time.perf_counter() - self._began, 1e-9)
-        training = max(elapsed - self._wait_seconds, 1e-9)
-        return {
-            names.TRAIN_LOSS: loss,
+        training = max(elapsed - self._eval_seconds - self._save_seconds, 1e-9)
+        metrics = {
             names.TRAIN_LR: lr,
-            names.ITERS_PER_MIN: self._iterations / training * 60,
+            names.ITERS_PER_MIN: self._count / training * 60,
             names.TIME_DATA_RATIO: self._data_seconds / elapsed,
-            names.TIME_EVAL_WAIT_RATIO: self._wait_seconds / elapsed,
+            names.TIME_EVAL_WAIT_RATIO: self._eval_seconds / elapsed,
+            names.TIME_SAVE_WAIT_RATIO: self._save_seconds / elapsed,
         }
+        losses, arrived = self._history[: self._count], None
+        if losses.is_cuda:
+            losses, skipped = _to_host(losses), _to_host(skipped)
+            arrived = torch.cuda.Event()
+            arrived.record()
+        else:
+            losses, skipped = losses.clone(), skipped.clone()
+        return Row(iteration, metrics, losses, skipped, arrived)
+
+
+def _to_host(tensor: Tensor) -> Tensor:
+    """Copy under way to page-locked memory: does not wait."""
+    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)

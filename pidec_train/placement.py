@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-import psutil
 import torch
 
 from .protocol.errors import PidecError
@@ -37,7 +36,23 @@ def set_threads(count: int | None = None) -> int:
     """
     if count is None and not os.environ.get("OMP_NUM_THREADS"):
         ours = len(os.sched_getaffinity(0))
-        count = max(1, min(ours, psutil.cpu_count(logical=False) or ours, MAX_THREADS + 1) - 1)
+        count = max(1, min(ours, _physical_cores() or ours, MAX_THREADS + 1) - 1)
     if count is not None:
         torch.set_num_threads(count)
     return torch.get_num_threads()
+
+
+def _physical_cores() -> int | None:
+    try:
+        import psutil  # `bench` also runs where there is nothing but torch and numpy
+    except ImportError:
+        return None
+    count: int | None = psutil.cpu_count(logical=False)
+    return count
+
+
+def set_precision(precision: str) -> None:
+    """How a GPU multiplies fp32 matrices: "fp32" exactly; "tf32" and "bf16" (for what stays fp32) by tensor cores."""
+    torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
+    torch.backends.cudnn.allow_tf32 = precision != "fp32"
+    torch.backends.cudnn.benchmark = True  # shapes never change: let it look for the fastest convolution once

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..protocol.errors import PidecError
-from .demos import Demos
+from .trajectories import Demos
 
 ABSOLUTE_MODES = ("pd_joint_pos",)
 VELOCITY_MODES = ("base_pd_joint_vel_arm_pd_joint_vel",)
@@ -147,13 +147,13 @@ class Batches:
         """Whether one batch is larger than all windows together."""
         return self.batch_size > len(self.windows)
 
-    def next(self) -> tuple[Tensor, Tensor]:
-        """See `Windows.gather`."""
-        if self._position + self.batch_size > len(self._order):
-            self._shuffle()
-        chosen = self._order[self._position : self._position + self.batch_size]
-        self._position += self.batch_size
-        return self.windows.gather(chosen)
+    def choose(self, out: Tensor) -> None:
+        """Write the windows of the next batches into `out` (batches, batch_size), int64; see `Windows.gather`."""
+        for row in out:
+            if self._position + self.batch_size > len(self._order):
+                self._shuffle()
+            row.copy_(self._order[self._position : self._position + self.batch_size])
+            self._position += self.batch_size
 
     def state(self) -> dict[str, Any]:
         """The generator as it was before this epoch's permutation, and how far the epoch has come."""

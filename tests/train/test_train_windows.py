@@ -74,10 +74,10 @@ def test_holding_still_depends_on_the_controller() -> None:
 def test_an_epoch_shows_each_window_once_and_drops_the_rest(make_demos) -> None:
     windows = build_windows(load_demos(make_demos()), obs_horizon=2, pred_horizon=16)  # 67 windows
     batches = Batches(windows, 16, torch.Generator().manual_seed(0))
-    rows = torch.cat([batches.next()[0] for _ in range(4)])
-    assert len(rows) == 64
-    assert len(torch.unique(rows, dim=0)) == 64, "a window came twice within an epoch"
-    again = torch.cat([batches.next()[0] for _ in range(4)])
+    rows, again = torch.zeros(4, 16, dtype=torch.int64), torch.zeros(4, 16, dtype=torch.int64)
+    batches.choose(rows)
+    assert len(torch.unique(rows)) == 64, "a window came twice within an epoch"
+    batches.choose(again)
     assert not torch.equal(rows, again), "every epoch has the same order"
 
 
@@ -86,8 +86,10 @@ def test_a_batch_larger_than_the_demos_takes_every_window_equally_often(make_dem
     windows = build_windows(load_demos(make_demos()), obs_horizon=2, pred_horizon=16)
     batches = Batches(windows, 150, torch.Generator().manual_seed(0))
     assert batches.oversampled
-    for _ in range(3):
-        _, counts = torch.unique(batches.next()[0], dim=0, return_counts=True)
+    chosen = torch.zeros(3, 150, dtype=torch.int64)
+    batches.choose(chosen)
+    for row in chosen:
+        _, counts = torch.unique(row, return_counts=True)
         assert counts.sum() == 150 and len(counts) == 67
         assert int(counts.max()) - int(counts.min()) <= 1
 
@@ -96,9 +98,11 @@ def test_a_batch_larger_than_the_demos_takes_every_window_equally_often(make_dem
 def test_batches_go_on_from_a_saved_state(make_demos, batch_size: int) -> None:
     windows = build_windows(load_demos(make_demos()), obs_horizon=2, pred_horizon=16)
     first = Batches(windows, batch_size, torch.Generator().manual_seed(3))
-    for _ in range(6):
-        first.next()
+    one, other = (torch.zeros(6, batch_size, dtype=torch.int64) for _ in range(2))
+    first.choose(one)
     second = Batches(windows, batch_size, torch.Generator().manual_seed(99))
     second.restore(first.state())
-    for _ in range(6):
-        assert torch.equal(first.next()[1], second.next()[1])
+    first.choose(one)
+    for row in other:  # one by one, or several at a time: the same stream
+        second.choose(row[None])
+    assert torch.equal(one, other)
