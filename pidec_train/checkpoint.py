@@ -1,4 +1,4 @@
-"""Checkpoints as they are read: without running anything that is in them. `checkpoint_folder` writes them.
+"""What a checkpoint means: weights, sizes, task. `safe_load` reads the file, `checkpoint_folder` writes ours.
 
 A `.pt` holds only tensors, numbers, strings, None, lists, tuples and dicts. The weights lie under `agent` and
 `ema_agent` with Policy Decorator's parameter names, so its own files (which hold nothing else) are read as well.
@@ -6,12 +6,8 @@ A `.pt` holds only tensors, numbers, strings, None, lists, tuples and dicts. The
 
 from __future__ import annotations
 
-import json
-import pickle
-import re
 import sys
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,24 +15,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .maniskill2 import MANISKILL2_MODES, MANISKILL3_IDS, Task, task_of
 from .models.diffusion_policy import DiffusionPolicy
 from .models.norm import Norm
+from .models.padding import ConstantInputs
+from .models.unet1d import ConditionalUnet1D
 from .protocol.errors import PidecError
+from .safe_load import FORMAT_VERSION as FORMAT_VERSION
+from .safe_load import read_payload as read_payload
+from .safe_load import shown
+from .upstream_args import HORIZONS, UPSTREAM_DEFAULTS, checked_settings, read_args
 
-FORMAT_VERSION = 1
 NET = "noise_pred_net."  # where the noise predictor lies in a policy's weights
-# What upstream's program takes when nobody says otherwise; its checkpoints do not say.
-UPSTREAM_DEFAULTS = {"obs_horizon": 2, "act_horizon": 4, "pred_horizon": 16, "n_groups": 8, "num_diffusion_iters": 100}
+_FIRST = NET + "down_modules.{}.0.blocks.0.block.0.weight"
+DEFAULT_OBS_HORIZON = UPSTREAM_DEFAULTS["obs_horizon"]
+_LAST = NET + "final_conv.1.weight"
 
 
 def load_policy(path: str | Path, weights: str = "ema_agent", device: str | torch.device = "cpu") -> DiffusionPolicy:
     """The policy in a checkpoint: ours, or Policy Decorator's best.pt with or without its args.json.
 
+    A policy that was trained on ManiSkill2 takes larger observations than ManiSkill3 gives:
+    `maniskill2.match_observations` makes it fit.
+
     Args:
         weights: "ema_agent" (averaged) or "agent".
 
     Raises:
-        PidecError: see `read_payload`; or these weights are not in it.
+        PidecError: see `open_checkpoint`; or these weights are not in it.
     """
     checkpoint = open_checkpoint(path)
     for note in checkpoint.notes:
@@ -50,16 +56,19 @@ class Checkpoint:
 
     Attributes:
         path: the file itself, links resolved.
-        payload: its contents.
+        payload: its contents; the weights in float32.
         settings: our config, or upstream's args.json, or nothing.
-        origin: "pidec" or "policy_decorator".
-        notes: what had to be assumed, to be said aloud.
+        origin: "pidec", "policy_decorator" or "adapted" (see `adapt`).
+        env_id, control_mode: its task, in ManiSkill3's names; None where nobody knows.
+        notes: what had to be assumed, translated or put up with, to be said aloud.
     """
 
     path: Path
     payload: dict[str, Any]
     settings: dict[str, Any]
     origin: str
+    env_id: str | None = None
+    control_mode: str | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -70,13 +79,26 @@ class Checkpoint:
     def step(self) -> int | None:
         return self.payload.get("step")
 
-    @property
-    def env_id(self) -> str | None:
-        return self.settings.get("env_id")
+    def on(self, env_id: str | None, control_mode: str | None) -> Task:
+        """Its task, where somebody says otherwise: these go before what is known (None: nothing is said)."""
+        env_id = MANISKILL3_IDS.get(env_id or "", env_id)
+        if control_mode:
+            notes = []
+            if self.control_mode is not None and self.control_mode == MANISKILL2_MODES.get(control_mode):
+                notes = [
+                    f"trained on ManiSkill2, whose {control_mode} is {self.control_mode} here: "
+                    f"as asked, it runs with ManiSkill3's {control_mode}, which means other motions"
+                ]
+            return Task(env_id or self.env_id, control_mode, tuple(notes))
+        if env_id and env_id != self.env_id and self.origin == "policy_decorator":
+            sizes = sizes_of(self.payload[self.weights[0]], self.settings.get("obs_horizon", DEFAULT_OBS_HORIZON))
+            return task_of(env_id, self.settings.get("control_mode"), *sizes)
+        return Task(env_id or self.env_id, self.control_mode)
 
     @property
-    def control_mode(self) -> str | None:
-        return self.settings.get("control_mode")
+    def weights(self) -> list[str]:
+        """Which weights it has, the averaged ones first."""
+        return [name for name in ("ema_agent", "agent") if isinstance(self.payload.get(name), dict)]
 
     def policy(self, weights: str = "ema_agent", device: str | torch.device = "cpu") -> DiffusionPolicy:
         """The policy with these weights, in eval mode. Widths come from the weights' shapes.
@@ -84,141 +106,159 @@ class Checkpoint:
         Raises:
             PidecError: the weights are missing, or not those of a diffusion policy.
         """
-        state = self.payload.get(weights)
-        if not isinstance(state, dict):
-            have = ", ".join(name for name in ("agent", "ema_agent") if name in self.payload)
-            raise PidecError(f'{self.path} holds no "{weights}" weights: it has {have}')
-        if self.kind != "diffusion" or NET + "final_conv.1.weight" not in state:
-            raise PidecError(f"{self.path} is not a diffusion policy: its weights have other names")
+        if weights not in self.weights:
+            raise PidecError(f'{self.path} holds no "{weights}" weights: it has {", ".join(self.weights)}')
+        state = self.payload[weights]
+        if self.kind != "diffusion":
+            raise PidecError(f"{self.path} is not a diffusion policy: its kind is {shown(self.kind)}")
         try:
             return self._build(state).to(device).eval().requires_grad_(False)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        except PidecError as error:
+            raise PidecError(f"{self.path}: {error.message}", error.hint) from None
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, ArithmeticError) as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise PidecError(f"{self.path}: the weights do not fit a diffusion policy ({reason[0]})") from None
 
     def _build(self, state: Mapping[str, Tensor]) -> DiffusionPolicy:
-        def shape(name: str) -> torch.Size:
-            return state[NET + name].shape
-
         chosen = {name: int(self.settings.get(name, default)) for name, default in UPSTREAM_DEFAULTS.items()}
         unet_dims: list[int] = []
-        while NET + f"down_modules.{len(unet_dims)}.0.blocks.0.block.0.weight" in state:
-            unet_dims.append(shape(f"down_modules.{len(unet_dims)}.0.blocks.0.block.0.weight")[0])
-        embed = shape("diffusion_step_encoder.1.weight")[1]
-        cond_dim = shape("mid_modules.0.cond_encoder.1.weight")[1] - embed
-        obs_dim, odd = divmod(cond_dim, chosen["obs_horizon"])
-        if odd:
-            raise ValueError(f"a condition of {cond_dim} numbers is no {chosen['obs_horizon']} observations")
-        act_dim = shape("final_conv.1.weight")[0]
+        while _FIRST.format(len(unet_dims)) in state:
+            unet_dims.append(state[_FIRST.format(len(unet_dims))].shape[0])
+        kernel_size = state[_FIRST.format(0)].shape[2]
+        embed = state[NET + "diffusion_step_encoder.1.weight"].shape[1]
+        obs_dim, act_dim = sizes_of(state, chosen["obs_horizon"])
+        with torch.device("meta"):  # its size follows from a few shapes: it must not be taken before all are compared
+            expected = ConditionalUnet1D(
+                act_dim, chosen["obs_horizon"] * obs_dim, unet_dims, embed, kernel_size, chosen["n_groups"]
+            ).state_dict()
+        extra = [shown(key) for key in state if key.removeprefix(NET) not in expected]
+        if extra:
+            kind = "of a policy that sees images, " if any("visual" in key or "encoder" in key for key in extra) else ""
+            raise ValueError(f"there are {len(extra)} more, {kind}the first is {extra[0]}")
+        for name, tensor in expected.items():
+            if state[NET + name].shape != tensor.shape:
+                raise ValueError(f"{name} is {tuple(state[NET + name].shape)} instead of {tuple(tensor.shape)}")
+        if chosen["pred_horizon"] % 2 ** (len(unet_dims) - 1):
+            raise ValueError(f"pred_horizon {chosen['pred_horizon']} cannot be halved {len(unet_dims) - 1} times")
+        obs_norm = Norm.from_state(self.payload.get("obs_norm"), obs_dim)
+        if not bool((obs_norm.scale > 0).all()):
+            raise ValueError("obs_norm divides by 0")
         policy = DiffusionPolicy(
             obs_dim,
             act_dim,
             unet_dims=unet_dims,
             diffusion_step_embed_dim=embed,
-            kernel_size=shape("down_modules.0.0.blocks.0.block.0.weight")[2],
-            obs_norm=Norm.from_state(self.payload.get("obs_norm"), obs_dim),
-            action_norm=Norm.from_state(self.payload.get("action_norm"), act_dim),
+            kernel_size=kernel_size,
+            obs_norm=obs_norm,
+            action_norm=self._action_norm(act_dim),
+            constant_inputs=ConstantInputs.from_state(self.payload.get("constant_inputs"), obs_dim),
             **chosen,
         )
         policy.load_state_dict(state)
         return policy
+
+    def _action_norm(self, act_dim: int) -> Norm:
+        """Ours, or the statistics that a fork of upstream's program keeps beside the weights; without either: raw."""
+        mean, std = self.payload.get("action_mean"), self.payload.get("action_std")
+        if self.payload.get("action_norm") is None and (mean is not None or std is not None):
+            return Norm.from_action_statistics(mean, std, act_dim)
+        return Norm.from_state(self.payload.get("action_norm"), act_dim)
+
+
+def sizes_of(state: Mapping[str, Tensor], obs_horizon: int) -> tuple[int, int]:
+    """(obs_dim, act_dim) as the network sees them.
+
+    Raises:
+        ValueError, KeyError, IndexError: these are not the weights of such a network.
+    """
+    embed = state[NET + "diffusion_step_encoder.1.weight"].shape[1]
+    cond_dim = state[NET + "mid_modules.0.cond_encoder.1.weight"].shape[1] - embed
+    obs_dim, odd = divmod(cond_dim, obs_horizon)
+    if odd or obs_dim < 1:
+        raise ValueError(f"its condition of {cond_dim} numbers is no {obs_horizon} observations (obs_horizon)")
+    if embed < 4 or embed % 2:
+        raise ValueError(f"its step embedding has {embed} numbers")
+    return obs_dim, state[_LAST].shape[0]
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint and what is known about it.
 
     Raises:
-        PidecError: see `read_payload`.
+        PidecError: see `read_payload`; the weights are those of another kind of policy, or what stands beside them is
+            not what it should be.
     """
     file = Path(path).expanduser()
     payload = read_payload(file)
-    file = file.resolve()
+    _check_fields(file, payload)
+    file, notes = file.resolve(), []
+    for name in ("agent", "ema_agent"):
+        if payload.get("kind", "diffusion") == "diffusion" and payload.get(name) is not None:
+            payload[name], said = _checked_weights(file, name, payload[name])
+            notes += said
     if isinstance(payload.get("config"), dict):
-        return Checkpoint(file, payload, payload["config"], "pidec")
-    settings, notes = _upstream_settings(file)
-    return Checkpoint(file, payload, settings, "policy_decorator", notes)
-
-
-def _upstream_settings(file: Path) -> tuple[dict[str, Any], list[str]]:
-    """args.json beside the checkpoint or one folder above it (where upstream writes it)."""
-    for folder in (file.parent, file.parent.parent):
-        path = folder / "args.json"
-        try:
-            settings = json.loads(path.read_bytes())
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError) as error:
-            hint = "It says how the checkpoint beside it was made."
-            raise PidecError(f"{path} cannot be read: {error}", hint) from None
-        if isinstance(settings, dict):
-            return settings, []
-    horizons = ", ".join(f"{name} {value}" for name, value in UPSTREAM_DEFAULTS.items())
-    return {}, [f"no args.json beside or above {file.name}: assuming upstream's defaults, {horizons}"]
-
-
-def read_payload(path: str | Path) -> dict[str, Any]:
-    """Contents of a checkpoint, tensors on the CPU. Nothing in the file is executed.
-
-    Raises:
-        PidecError: the file is missing, empty, cut, of another format, holds code, or claims more than its size.
-    """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise PidecError(f"checkpoint {path} " + ("is a folder" if path.is_dir() else "does not exist"))
-    _check_container(path)
+        settings = checked_settings(payload["config"], f"{file}: config")
+        origin = "adapted" if payload.get("origin") == "adapted" else "pidec"
+        task = (settings.get("env_id"), settings.get("control_mode"))
+        return Checkpoint(file, payload, settings, origin, *task, notes)
+    settings, said = read_args(Path(path).expanduser(), file)
+    notes += said
+    if "obs_mean" in payload or "obs_std" in payload:
+        notes.append(f"{file.name} holds obs_mean or obs_std, which pidec does not use: observations go in raw")
+    horizon = settings.get("obs_horizon", DEFAULT_OBS_HORIZON)
+    state = payload.get("ema_agent") or payload["agent"]
     try:
-        # First the shapes alone: a view may claim terabytes out of a file of kilobytes.
-        shapes = torch.load(path, map_location="meta", weights_only=True)
-        claimed = max((tensor.numel() * tensor.element_size() for tensor in _tensors(shapes)), default=0)
-        if claimed > path.stat().st_size:
-            raise PidecError(f"{path} is not a checkpoint of ours: a tensor in it claims {claimed:,} bytes")
-        payload = torch.load(path, map_location="cpu", weights_only=True)
-    except PidecError:
-        raise
-    except pickle.UnpicklingError as error:  # torch's own text goes on to say how to run such a file: not repeated
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"it holds {found[1]}, " if found else ""
+        told = task_of(settings.get("env_id"), settings.get("control_mode"), *sizes_of(state, horizon))
+    except (KeyError, ValueError, IndexError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise PidecError(f"{file}: the weights do not fit a diffusion policy ({reason})") from None
+    notes += told.notes
+    return Checkpoint(file, payload, settings, "policy_decorator", told.env_id, told.control_mode, notes)
+
+
+def _check_fields(file: Path, payload: Mapping[str, Any]) -> None:
+    """What is shown or counted with has its type: a number of a million digits cannot even be printed."""
+    step, kind = payload.get("step"), payload.get("kind", "diffusion")
+    if step is not None and not (type(step) is int and 0 <= step < 2**63):
+        raise PidecError(f"{file} is not a checkpoint of ours: its step is no number of iterations")
+    if not isinstance(kind, str):
+        raise PidecError(f"{file} is not a checkpoint of ours: its kind is no text")
+
+
+def _checked_weights(file: Path, name: str, state: Any) -> tuple[dict[str, Tensor], list[str]]:
+    """`state` in float32, and what there is to say about it."""
+    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+        raise PidecError(f"{file} is not a checkpoint of a policy: its {name} is no table of weights")
+    if _LAST not in state:
+        other = (
+            "a Behavior Transformer" if any("transformer" in key or "gpt" in key for key in state) else "something else"
+        )
         raise PidecError(
-            f"{path} is not a checkpoint of ours: {what}more than tensors and numbers, or is damaged",
-            "Such a file can run code when it is loaded; pidec does not load it.",
-        ) from None
-    except Exception as error:  # noqa: BLE001 - a hostile file may make the reader raise anything
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise PidecError(
-            f"{path} is not a checkpoint: it holds more than tensors and numbers, or is damaged ({reason})"
-        ) from None
-    if not isinstance(payload, dict) or not (isinstance(payload.get("agent"), dict) or "ema_agent" in payload):
-        raise PidecError(f"{path} is not a checkpoint of a policy: it has neither agent nor ema_agent")
-    version = payload.get("format_version", FORMAT_VERSION)
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise PidecError(f"{path} was written by a newer version of pidec (format {version})", "Update pidec.")
-    return payload
+            f"{file} is not a diffusion policy: its weights have other names, those of {other}",
+            "pidec reads Diffusion Policies (UNet, state observations).",
+        )
+    notes, weights = [], {}
+    for key, tensor in state.items():
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            found = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise PidecError(f"{file}: {name} holds {found} under {shown(key)}: weights are floating-point tensors")
+        weights[key] = tensor.detach().float()
+    others = sorted({str(tensor.dtype) for tensor in state.values()} - {"torch.float32"})
+    if others:
+        notes.append(f"{name} holds {', '.join(others)} weights: computing in float32")
+    broken = sum(not bool(torch.isfinite(tensor).all()) for tensor in weights.values())
+    if broken:
+        notes.append(f"{broken} of the {len(weights)} tensors of {name} hold NaN or Inf: this policy cannot work")
+    return weights, notes
 
 
-def _check_container(path: Path) -> None:
-    """A zip of stored entries, as torch.save writes it, no larger unpacked than packed."""
-    size = path.stat().st_size
-    if not size:
-        raise PidecError(f"{path} is not a checkpoint: the file is empty")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except PermissionError:
-        raise PidecError(f"checkpoint {path} cannot be read: permission denied", "Check who owns it.") from None
-    except (zipfile.BadZipFile, OSError, ValueError):
-        raise PidecError(
-            f"{path} is not a checkpoint, or only the beginning of one (not what torch.save writes)"
-        ) from None
-    if any(e.compress_type != zipfile.ZIP_STORED for e in entries) or sum(e.file_size for e in entries) > size:
-        raise PidecError(f"{path} is not a checkpoint of ours: it is compressed, which torch.save never does")
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _tensors(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors(item)
+__all__ = [
+    "FORMAT_VERSION",
+    "HORIZONS",
+    "UPSTREAM_DEFAULTS",
+    "Checkpoint",
+    "load_policy",
+    "open_checkpoint",
+    "read_payload",
+    "sizes_of",
+]

@@ -217,6 +217,6 @@ def _simulator() -> tuple[dict[str, Any], Any]:
     import mani_skill.envs  # noqa: F401  (registers ManiSkill's tasks)
     from mani_skill.utils.registration import REGISTERED_ENVS
 
-    from . import fixed_tasks
+    from . import fixed_tasks, maniskill2_control  # noqa: F401  (the latter adds control modes)
 
     return REGISTERED_ENVS, fixed_tasks

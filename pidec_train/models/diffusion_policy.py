@@ -10,6 +10,7 @@ How the horizons lie in time, for obs_horizon 2, act_horizon 4, pred_horizon 16 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from ..protocol.errors import PidecError
 from .norm import Norm
+from .padding import ConstantInputs
 from .unet1d import ConditionalUnet1D
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
@@ -44,9 +46,11 @@ class DiffusionPolicy(nn.Module):
     `state_dict()` holds the noise predictor alone, under upstream's names (`noise_pred_net.…`).
 
     Args:
-        obs_dim, act_dim: sizes of one observation and one action.
+        obs_dim, act_dim: sizes of one observation and one action, as the network sees them. (The attribute `obs_dim` is
+            what the environment has to give, which is less by the constant inputs.)
         obs_horizon, act_horizon, pred_horizon: observations seen, actions executed, actions predicted.
         obs_norm, action_norm: normalisation of what comes in and what goes out; None: raw.
+        constant_inputs: numbers to insert into each observation, before it is normalised; None: it is complete.
         The rest: see `ConditionalUnet1D`.
     """
 
@@ -65,9 +69,11 @@ class DiffusionPolicy(nn.Module):
         num_diffusion_iters: int = 100,
         obs_norm: Norm | None = None,
         action_norm: Norm | None = None,
+        constant_inputs: ConstantInputs | None = None,
     ) -> None:
         super().__init__()
         self.obs_dim, self.act_dim = obs_dim, act_dim
+        self.constant_inputs: ConstantInputs | None = None
         self.obs_horizon, self.act_horizon, self.pred_horizon = obs_horizon, act_horizon, pred_horizon
         self.num_diffusion_iters = num_diffusion_iters
         self.noise_pred_net = ConditionalUnet1D(
@@ -81,12 +87,29 @@ class DiffusionPolicy(nn.Module):
         for name, norm in (("obs", self.obs_norm), ("action", self.action_norm)):  # buffers follow `.to(device)`
             self.register_buffer(f"_{name}_offset", norm.offset.clone(), persistent=False)
             self.register_buffer(f"_{name}_scale", norm.scale.clone(), persistent=False)
+        self.register_buffer("_constants", torch.zeros(0), persistent=False)
+        if constant_inputs:
+            self._insert(constant_inputs)
 
     alphas_cumprod: Tensor
     _obs_offset: Tensor
     _obs_scale: Tensor
     _action_offset: Tensor
     _action_scale: Tensor
+    _constants: Tensor
+
+    def with_constant_inputs(self, constant_inputs: ConstantInputs) -> DiffusionPolicy:
+        """A copy that takes observations without these numbers and inserts them itself: its `obs_dim` is smaller."""
+        other = copy.deepcopy(self)
+        other._insert(constant_inputs)
+        return other
+
+    def _insert(self, constant_inputs: ConstantInputs) -> None:
+        if self.constant_inputs:
+            raise ValueError("the policy inserts constant inputs already")
+        self.constant_inputs = constant_inputs
+        self.obs_dim -= len(constant_inputs)
+        self._constants = torch.tensor(constant_inputs.values, device=self.alphas_cumprod.device)
 
     def predict_noise(self, noisy: Tensor, steps: Tensor, obs_seq: Tensor) -> Tensor:
         """Noise in `noisy` (B, pred_horizon, act_dim) at `steps` (B,), given normalised `obs_seq`."""
@@ -125,7 +148,9 @@ class DiffusionPolicy(nn.Module):
                 f"num_steps {num_steps} is not possible: the policy was trained with "
                 f"{self.num_diffusion_iters} diffusion steps"
             )
-        obs = obs_seq if self.obs_norm.kind == "none" else (obs_seq - self._obs_offset) / self._obs_scale
+        obs = self.constant_inputs.insert(obs_seq, self._constants) if self.constant_inputs else obs_seq
+        if self.obs_norm.kind != "none":
+            obs = (obs - self._obs_offset) / self._obs_scale
         shape = (obs.shape[0], self.pred_horizon, self.act_dim)
         sample = self._noise(shape, generator) if initial_noise is None else initial_noise
         stride = self.num_diffusion_iters // num_steps

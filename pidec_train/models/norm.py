@@ -60,6 +60,51 @@ class Norm:
         return {"kind": self.kind, "offset": self.offset, "scale": self.scale}
 
     @staticmethod
+    def from_action_statistics(mean: Any, std: Any, act_dim: int) -> Norm:
+        """What a fork of upstream's program keeps beside the weights: tensors or lists of act_dim numbers.
+
+        Raises:
+            PidecError: one of the two is missing, of another length, not finite, or a deviation is negative.
+        """
+        for name, value, other in (("action_mean", mean, "action_std"), ("action_std", std, "action_mean")):
+            if value is None:
+                raise PidecError(f"it holds {other} but no {name}: actions cannot be brought back to their units")
+        return Norm("mean_std", _numbers("action_mean", mean, act_dim), _numbers("action_std", std, act_dim))
+
+    def without(self, columns: range) -> Norm:
+        """The same for observations that lack these dimensions."""
+        kept = [i for i in range(len(self.offset)) if i not in columns]
+        return Norm(self.kind, self.offset[kept], self.scale[kept])
+
+    @staticmethod
     def from_state(state: Mapping[str, Any] | None, dim: int) -> Norm:
-        """Reverse of `state`; None is "none"."""
-        return Norm(state["kind"], state["offset"], state["scale"]) if state else Norm.identity(dim)
+        """Reverse of `state`; None is "none".
+
+        Raises:
+            PidecError: these are no statistics of `dim` numbers.
+        """
+        if state is None:
+            return Norm.identity(dim)
+        if not isinstance(state, Mapping) or state.get("kind") not in ("mean_std", "min_max"):
+            raise PidecError('its normalisation is of no known kind: allowed are "mean_std" and "min_max"')
+        kind = state["kind"]
+        return Norm(kind, _numbers("offset", state.get("offset"), dim), _numbers("scale", state.get("scale"), dim))
+
+
+def _numbers(name: str, value: Any, dim: int) -> Tensor:
+    """`value` (a tensor, or a list of numbers) as (dim,) float32; a scale must not be negative.
+
+    0 is a legal scale: of actions, which are only multiplied on sampling, it is a dimension that never moved.
+    """
+    try:
+        numbers = torch.as_tensor(value).detach().cpu()
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise PidecError(f"its {name} is not a list of {dim} numbers") from None
+    if numbers.numel() != dim or numbers.dtype.is_complex:
+        raise PidecError(f"its {name} has {numbers.numel()} numbers instead of {dim}")
+    numbers = numbers.flatten().float()
+    if not bool(torch.isfinite(numbers).all()):
+        raise PidecError(f"its {name} holds a number that is not finite")
+    if name in ("scale", "action_std") and bool((numbers < 0).any()):
+        raise PidecError(f"its {name} holds {numbers.min().item():.4g}: allowed are 0 and more")
+    return numbers
