@@ -1,14 +1,18 @@
-"""Checkpoints as they are written: whole or not at all, two kept, the rest dropped. `checkpoint` reads them."""
+"""Checkpoints as they are written: whole or not at all, two kept, the rest dropped. `checkpoint` reads them.
+
+`checkpoint_saver` writes them beside the training, so one thread may save here while another records an evaluation.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -31,7 +35,7 @@ from .protocol.rundir import (
 
 
 class CheckpointFolder:
-    """One run's checkpoints. Only the trainer of that run writes here.
+    """One run's checkpoints. Only the trainer of that run writes here; its threads may do so at the same time.
 
     Args:
         path: the folder; created if missing.
@@ -41,13 +45,17 @@ class CheckpointFolder:
     def __init__(self, path: Path, parent_sha256: str | None = None) -> None:
         self.path = path
         self.parent_sha256 = parent_sha256
+        # Held around links, .json files and deletions, not around the writing of a .pt, which may take seconds.
+        self._lock = threading.RLock()
+        self._kept: set[str] = set()  # names of checkpoints that somebody still wants
+        self._in_making: set[str] = set()  # names of those that are being written
         try:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise PidecError(f"checkpoint folder {path} cannot be made: {error.strerror}") from None
 
     def save(self, payload: Mapping[str, Any], info: Mapping[str, Any]) -> Path:
-        """Write step-….pt, its .json and last.pt; then drop what is neither best nor last.
+        """Write step-….pt, its .json and last.pt; then drop what is neither best, last nor kept.
 
         Args:
             payload: contents; tensors are copied to the CPU. Must hold `step`.
@@ -58,27 +66,63 @@ class CheckpointFolder:
         """
         step = int(payload["step"])
         path = self.path / step_file(step)
-        size, sha256 = _save_atomic(path, {"format_version": FORMAT_VERSION, **payload})
-        record = CheckpointInfo(
-            size=size, sha256=sha256, step=step, created=time.time(), parent_sha256=self.parent_sha256, **info
-        )
-        self._write_info(path, record)
-        _link(self.path / LAST, path)
-        self._prune()
+        with self._lock:
+            self._sweep()  # what a killed save left may be what fills the disk
+            self._in_making.add(path.name)
+        try:
+            size, sha256 = _save_atomic(path, {"format_version": FORMAT_VERSION, **payload})
+            record = CheckpointInfo(
+                size=size, sha256=sha256, step=step, created=time.time(), parent_sha256=self.parent_sha256, **info
+            )
+            with self._lock:
+                self._write_info(path, record)
+                _link(self.path / LAST, path)
+                self._prune()
+        finally:
+            with self._lock:
+                self._in_making.discard(path.name)
+                self._sweep()  # a .pt whose .json did not fit beside it
         return path
 
     def record_evaluation(self, path: Path, successes: int, episodes: int) -> bool:
-        """Note the result in `path`'s .json; best.pt moves there if its rate is higher. Returns whether it moved."""
-        info = read_checkpoint_info(path)
-        if info is None:
-            raise RunFailed(f"{sidecar(path)} is gone or damaged: somebody else writes to {self.path}")
-        self._write_info(path, info.model_copy(update={"successes": successes, "episodes": episodes}))
-        best = read_checkpoint_info((self.path / BEST).resolve())
-        better = best is None or success_rate(best) is None or successes / episodes > (success_rate(best) or 0.0)
-        if better:
-            _link(self.path / BEST, path)
+        """Note the result in `path`'s .json; best.pt moves there if its rate is higher. Returns whether it moved.
+
+        Raises:
+            OSError: the disk is full, or the folder cannot be written. What was there before is whole.
+            RunFailed: the checkpoint is not there any more.
+        """
+        with self._lock:
+            info = read_checkpoint_info(path)
+            if info is None:
+                raise RunFailed(f"{sidecar(path)} is gone or damaged: somebody else writes to {self.path}")
+            self._write_info(path, info.model_copy(update={"successes": successes, "episodes": episodes}))
+            best, linked = self._best(), self.path / BEST
+            if best is None or best.name == linked.resolve().name:
+                return False
+            _link(linked, best)
             self._prune()
-        return better
+            return best.name == path.name
+
+    def keep(self, path: Path) -> None:
+        """Do not drop this checkpoint until `release`. It need not be there yet. Forgotten when the process ends."""
+        with self._lock:
+            self._kept.add(path.name)
+
+    def release(self, path: Path) -> None:
+        """Undo `keep`: the checkpoint is dropped now if it is neither best nor last."""
+        with self._lock:
+            if path.name in self._kept:
+                self._kept.discard(path.name)
+                self._prune()
+
+    def unevaluated(self, due: Callable[[int], bool]) -> list[Path]:
+        """Undamaged checkpoints without a result whose step is `due`, newest first."""
+        found = []
+        for path in reversed(list_checkpoints(self.path)):
+            info = read_checkpoint_info(path)
+            if info and due(info.step) and success_rate(info) is None and not damage(path):
+                found.append(path)
+        return found
 
     def latest_good(self) -> tuple[Path | None, list[str]]:
         """The checkpoint of the highest step whose size and hash hold, and what is wrong with those above it."""
@@ -100,15 +144,50 @@ class CheckpointFolder:
     def _write_info(self, path: Path, info: CheckpointInfo) -> None:
         write_atomic(sidecar(path), (info.model_dump_json(indent=1) + "\n").encode())
 
+    def _best(self) -> Path | None:
+        """The checkpoint of the highest success rate, the earliest of several; None: none was evaluated.
+
+        Read off all of them: a kill may come between a result's .json and best.pt's move.
+        """
+        best, best_rate = None, -1.0
+        for path in list_checkpoints(self.path):
+            info = read_checkpoint_info(path)
+            rate = success_rate(info) if info else None
+            if rate is not None and rate > best_rate:
+                best, best_rate = path, rate
+        return best
+
     def _prune(self) -> None:
-        """Delete all but best and last, and what a killed save left behind."""
-        kept = {(self.path / link).resolve().name for link in (BEST, LAST)}
-        for path in self.path.iterdir():
-            stale = path.name.startswith(".step-")
-            if stale or (step_of(path) is not None and path.name not in kept):
-                with contextlib.suppress(OSError):
-                    path.unlink()
+        """Delete all but best, last, those that are kept and the one in the making."""
+        wanted = self._linked() | self._kept | self._in_making
+        if best := self._best():
+            wanted.add(best.name)
+        for path in list_checkpoints(self.path):
+            if path.name not in wanted:
+                with contextlib.suppress(OSError):  # the .json first: without it the .pt is not listed any more
                     sidecar(path).unlink(missing_ok=True)
+                    path.unlink()
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Delete what a killed or failed save left behind: temporary files, a .pt or a .json without the other."""
+        wanted = self._linked() | self._in_making
+        temporary = (".step-", f".{BEST}.", f".{LAST}.")
+        in_making = tuple(f".{name}." for name in self._in_making)
+        with contextlib.suppress(OSError):  # what cannot be cleared away now is no reason not to go on
+            for path in list(self.path.iterdir()):
+                if path.name.startswith("."):
+                    stale = path.name.startswith(temporary) and not path.name.startswith(in_making)
+                elif path.suffix == ".json":
+                    weights = path.with_suffix(".pt")
+                    stale = step_of(weights) is not None and not weights.exists()
+                else:
+                    stale = step_of(path) is not None and path.name not in wanted and not sidecar(path).exists()
+                if stale:
+                    path.unlink()
+
+    def _linked(self) -> set[str]:
+        return {(self.path / link).resolve().name for link in (BEST, LAST)}
 
 
 def success_rate(info: CheckpointInfo) -> float | None:
@@ -146,10 +225,43 @@ def damage(path: Path) -> str:
 
 
 def _save_atomic(path: Path, payload: Mapping[str, Any]) -> tuple[int, str]:
-    """Write a checkpoint whole or not at all. Returns size and sha256 of what lies there now."""
+    """Write a checkpoint whole or not at all. Returns its size and sha256."""
     with atomic_file(path) as file:
-        torch.save(plain(payload), file)
-    return path.stat().st_size, _sha256(path)
+        sink = _Sink(file)
+        try:
+            torch.save(plain(payload), sink)
+        except RuntimeError:
+            if sink.error:
+                raise sink.error from None
+            raise
+    return sink.size, sink.digest.hexdigest()
+
+
+class _Sink:
+    """A file for torch.save: hashes what goes through, and remembers why a write failed.
+
+    In the middle of a file torch (2.13) answers a full disk with "unexpected pos 400704 vs 598" and no OSError.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.size = 0
+        self.digest = hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, data: bytes | memoryview) -> int:
+        try:
+            self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+        self.digest.update(data)
+        count = memoryview(data).nbytes
+        self.size += count
+        return count
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def plain(value: Any) -> Any:

@@ -120,6 +120,18 @@ class WorkerVectorEnv(VectorEnv):
             env_steps[index] = info["env_steps"]
         return self._observations.copy(), rewards, terminated, truncated, self._infos(env_steps)
 
+    def check_sizes(self, obs_dim: int, act_dim: int) -> None:
+        """Raises:
+        PidecError: a policy of these sizes is of another task.
+        """
+        for name, ours, theirs in (("obs_dim", obs_dim, self.task.obs_dim), ("act_dim", act_dim, self.task.act_dim)):
+            if ours != theirs:
+                raise PidecError(
+                    f"the demos or the checkpoint have {name} {ours}, but {self.task.env_id} with control mode "
+                    f"{self.task.control_mode} has {name} {theirs}",
+                    "Were they made with this task, in this version of ManiSkill?",
+                )
+
     def close_extras(self, **kwargs: Any) -> None:
         close_all(self._workers)
         self._workers = []
