@@ -11,21 +11,15 @@ import json
 import math
 import os
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
-
-from .protocol import metric_names as names
+from .console import ConsoleView
 from .protocol.errors import PidecError
 from .protocol.rundir import AttemptDir, parse_metrics
-
-WANDB_FINISH_SECONDS = 60.0  # an upload that hangs must not keep the GPU slot
+from .wandb_run import WandbRun
 
 
 class MetricWriter:
@@ -39,7 +33,8 @@ class MetricWriter:
         start_step: step at which the progress bar begins.
         resumed_step: step of the checkpoint that the run goes on from; None: a fresh run.
         config: the run's config, for the `start` event and W&B.
-        track: also log to W&B; reads `wandb_project_name`, `wandb_entity` and `exp_name` from `config`.
+        track: also log to W&B, which needs a `run_dir`; reads `wandb_project_name`, `wandb_entity` and `exp_name` from
+            `config`.
         console: where to talk; stderr by default, so that stdout stays for data.
     """
 
@@ -64,6 +59,7 @@ class MetricWriter:
         self._warned: set[str] = set()
         self._ended = False
         self._wandb: WandbRun | None = None
+        self._wandb_problem = False
         self.event(
             "start",
             start_step,
@@ -74,8 +70,11 @@ class MetricWriter:
             config=dict(config or {}),
             pid=os.getpid(),
         )
-        if track:
-            self._start_wandb(kind, config or {})
+        if track and run_dir:
+            try:
+                self._wandb = WandbRun(kind, step_name, config or {}, run_dir)
+            except (OSError, ValueError) as error:  # no process to be had; a config that is no JSON
+                self._hear([("off", str(error))])
 
     def __enter__(self) -> MetricWriter:
         return self
@@ -101,7 +100,26 @@ class MetricWriter:
         self._write({"step": step, "metrics": values})
         self._console.row(step, values)
         if self._wandb:
-            self._guard(self._wandb.log, step, {k: v for k, v in values.items() if v is not None})
+            self._wandb.log(step, {k: v for k, v in values.items() if v is not None})
+            self._hear(self._wandb.news())
+
+    def artifact(self, path: Path, *, step: int, aliases: Sequence[str], info: Mapping[str, Any]) -> None:
+        """A checkpoint for W&B, with the `.json` beside it, as an artifact of type "model" named after the run.
+
+        Does nothing without W&B, never fails and takes no time: hashing and upload happen elsewhere. The files may be
+        deleted right after.
+
+        Args:
+            aliases: ("best",), ("last",), ("final",), …
+            info: stored with the artifact, values that JSON knows; the step is added to them.
+        """
+        if self._wandb:
+            self._hear(self._wandb.news())
+        if self._wandb:
+            try:
+                self._wandb.artifact(path, step=step, aliases=aliases, info=info)
+            except OSError as error:
+                self._hear([("problem", f"{path.name} is not stored: {error.strerror or error}")])
 
     def event(self, event: str, step: int | None = None, **detail: Any) -> None:
         """One event; see `protocol.rundir.MetricsLine` for their fields. A `warning` is also shown."""
@@ -130,7 +148,9 @@ class MetricWriter:
             return
         self._ended = True
         if self._wandb:
-            self._guard(self._wandb.finish, 0 if state == "succeeded" else 1)
+            wandb = self._wandb
+            wandb.finish(0 if state == "succeeded" else 1, hurried=state == "interrupted")
+            self._hear(wandb.news())
         self.event("end", state=state, reason=reason)
         self._console.close()
         if self._file:
@@ -140,22 +160,17 @@ class MetricWriter:
         if self._file and (problem := self._file.append(line)):
             self._console.say(f"warning: {problem}")
 
-    def _start_wandb(self, kind: str, config: Mapping[str, Any]) -> None:
-        try:
-            self._wandb = WandbRun(kind, config, self.run_dir)
-        except Exception as error:  # noqa: BLE001 - whatever W&B raises, training goes on without it
-            self._wandb_failed(error)
-
-    def _guard(self, call: Any, *args: Any) -> None:
-        try:
-            call(*args)
-        except Exception as error:  # noqa: BLE001 - as above
-            self._wandb_failed(error)
-
-    def _wandb_failed(self, error: Exception) -> None:
-        self._wandb = None
-        first_line = (str(error) or type(error).__name__).splitlines()[0]
-        self.event("warning", message=f"W&B is off for this run: {first_line}")
+    def _hear(self, news: Iterable[tuple[str, str]]) -> None:
+        """What W&B has to say; a problem that repeats itself is told once."""
+        for what, text in news:
+            if what == "up" and text:
+                self._console.say(f"W&B: {text}")
+            elif what == "off":
+                self._wandb = None
+                self.event("warning", message=f"W&B is off for this run: {text}")
+            elif what == "problem" and not self._wandb_problem:
+                self._wandb_problem = True
+                self.event("warning", message=f"W&B: {text}")
 
 
 class MetricsFile:
@@ -194,126 +209,3 @@ class MetricsFile:
         with contextlib.suppress(OSError):
             os.close(self._fd)
             self._fd = -1
-
-
-class WandbRun:
-    """One W&B run. Every method may raise whatever W&B raises."""
-
-    def __init__(self, kind: str, config: Mapping[str, Any], run_dir: Path | None) -> None:
-        import wandb  # slow to import, and only wanted with --track
-
-        self._run = wandb.init(
-            project=config.get("wandb_project_name"),
-            entity=config.get("wandb_entity"),
-            name=config.get("exp_name") or None,
-            job_type=kind,
-            config=dict(config),
-            dir=str(run_dir) if run_dir else None,
-        )
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        self._run.log(dict(metrics), step=step)
-
-    def finish(self, exit_code: int) -> None:
-        """Upload what is left, for at most WANDB_FINISH_SECONDS."""
-        thread = threading.Thread(target=self._run.finish, kwargs={"exit_code": exit_code}, daemon=True)
-        thread.start()
-        thread.join(WANDB_FINISH_SECONDS)
-        if thread.is_alive():
-            raise TimeoutError(f"upload not finished after {WANDB_FINISH_SECONDS:.0f} s; `wandb sync` can do it later")
-
-
-class _RateColumn(ProgressColumn):
-    """Steps per minute as rich estimates them over the last half minute."""
-
-    def render(self, task: Task) -> Text:
-        return Text("" if not task.speed else f"{task.speed * 60:,.0f}/min", style="cyan")
-
-
-class ConsoleView:
-    """A progress bar with rate and ETA on a terminal, one plain line per row otherwise."""
-
-    def __init__(self, stream: IO[str], step_name: str, total_steps: int, start_step: int) -> None:
-        self._stream = stream
-        self._step_name = step_name
-        self._total = total_steps
-        self._progress: Progress | None = None
-        if stream.isatty():
-            self._progress = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                _RateColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
-                console=Console(file=stream),
-            )
-            self._task = self._progress.add_task(step_name, total=total_steps, completed=start_step, note="")
-            self._progress.start()
-
-    def row(self, step: int, metrics: Mapping[str, float | None]) -> None:
-        if self._progress:
-            self._progress.update(self._task, completed=step)
-            self.note("  ".join(_short(name, value) for name, value in metrics.items() if name in _ON_BAR))
-            if names.EVAL_SUCCESS_RATE in metrics:
-                self.say(self._line(step, metrics))
-            return
-        self.say(self._line(step, metrics))
-
-    def advance(self, step: int) -> None:
-        if self._progress:
-            self._progress.update(self._task, completed=step)
-
-    def note(self, text: str) -> None:
-        if self._progress and text:
-            self._progress.update(self._task, note=text)
-
-    def say(self, text: str) -> None:
-        with self._whoever_reads():
-            if self._progress:
-                self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
-            else:
-                print(text, file=self._stream, flush=True)
-
-    def close(self) -> None:
-        with self._whoever_reads():
-            if self._progress:
-                self._progress.stop()
-
-    @contextlib.contextmanager
-    def _whoever_reads(self) -> Iterator[None]:
-        """Nobody may: the disk of a log is full, a terminal is gone, `| head` has seen enough. The run goes on."""
-        try:
-            yield
-        except (
-            BrokenPipeError
-        ):  # what lies in the buffer would fail again, last at the interpreter's end (exit code 120)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-        except OSError:
-            pass
-
-    def _line(self, step: int, metrics: Mapping[str, float | None]) -> str:
-        words = [f"{self._step_name} {step:,}/{self._total:,}"]
-        words += [_short(name, value) for name, value in metrics.items() if not name.startswith("time/")]
-        rate = metrics.get(names.ITERS_PER_MIN)
-        if rate and step < self._total:
-            words.append(f"ETA {_duration((self._total - step) / rate * 60)}")
-        return "  ".join(words)
-
-
-_ON_BAR = {names.TRAIN_LOSS, names.TRAIN_LR}
-
-
-def _short(name: str, value: float | None) -> str:
-    short = name.rsplit("/", 1)[-1]
-    if value is None:
-        return f"{short} not finite"
-    return f"{value:,.0f}/min" if names.info(name).unit == "1/min" else f"{short} {value:.4g}"
-
-
-def _duration(seconds: float) -> str:
-    """`3 h 05 min`, `12 min`, `40 s`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import stat
-import sys
 from pathlib import Path
 from typing import IO
 
@@ -140,30 +139,6 @@ def test_plain_lines_without_a_terminal_and_a_bar_on_one(tmp_path: Path) -> None
         metrics.log(50, {"train/loss": 0.25})
         metrics.advance(60)
     assert "60/100" in terminal.getvalue() and "loss 0.25" in terminal.getvalue()
-
-
-def test_wandb_offline_gets_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    config = {"wandb_project_name": "p", "wandb_entity": None, "exp_name": "x"}
-    with writer(tmp_path, track=True, config=config) as metrics:
-        metrics.log(1, {"train/loss": 1.0})
-    assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
-    assert [line.event for line in lines(tmp_path)] == ["start", None, "end"]
-
-
-def test_a_failing_wandb_does_not_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Broken:
-        @staticmethod
-        def init(**kwargs: object) -> None:
-            raise RuntimeError("api key not configured\nsecond line")
-
-    monkeypatch.setitem(sys.modules, "wandb", Broken)
-    with writer(tmp_path, track=True) as metrics:
-        metrics.log(1, {"train/loss": 1.0})
-    warnings = [line.detail()["message"] for line in lines(tmp_path) if line.event == "warning"]
-    assert warnings == ["W&B is off for this run: api key not configured"]
-    assert lines(tmp_path)[-1].detail()["state"] == "succeeded"
 
 
 def test_the_curve_begins_early() -> None:
