@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from .protocol.config import CONFIG_MODELS, DemosConfig, DiffusionConfig, EvaluateConfig, parse_config
+from .protocol.config import CONFIG_MODELS, AdaptConfig, DemosConfig, DiffusionConfig, EvaluateConfig, parse_config
 from .protocol.errors import EXIT_FAILED, EXIT_STOPPED, PidecError
 from .protocol.rundir import Workspace, find_workspace, slug
 from .stopping import StopRequest
@@ -25,7 +25,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand. Returns the exit code: 0 done, 1 failed, 2 bad input, 130 stopped by a signal."""
     try:
         arguments = tyro.extras.subcommand_cli_from_dict(
-            {"diffusion": _diffusion(), "demos": _demos(), "evaluate": _evaluate(), "inspect": _inspect()},
+            {
+                "diffusion": _diffusion(),
+                "demos": _demos(),
+                "evaluate": _evaluate(),
+                "adapt": _adapt(),
+                "inspect": _inspect(),
+                "bench": _bench(),
+            },
             prog="pidec-train",
             description="Train, evaluate and look at robot policies. A queue of such jobs: pidec-tui, pidec-jobs.",
             args=argv,
@@ -101,13 +108,51 @@ def _evaluate() -> type[Any]:
             assert isinstance(config, EvaluateConfig)
             stop = StopRequest()
             stop.install()
-            from . import evaluate
+            from . import evaluate_command
 
-            return evaluate.run(config, self.run_dir, as_json=self.json, table=self.table, stop=stop)
+            return evaluate_command.run(config, self.run_dir, as_json=self.json, table=self.table, stop=stop)
 
     as_json = _flag("json", bool, False, "print the result as one JSON object")
     table = _flag("table", bool, False, "also show seed and success of each episode")
     return _command(Evaluate, "evaluate", [*_placement("none"), as_json, table])
+
+
+def _adapt() -> type[Any]:
+    class Adapt:
+        """Make a ManiSkill2 checkpoint into one for ManiSkill3."""
+
+        def execute(self: Any) -> int:
+            config = _config(self, "adapt")
+            assert isinstance(config, AdaptConfig)
+            from . import adapt
+
+            return adapt.run(config, self.run_dir)
+
+    return _command(Adapt, "adapt", _placement("none"))
+
+
+def _bench() -> type[Any]:
+    class Bench:
+        """Time the diffusion trainer on this machine, upstream's way against ours."""
+
+        def execute(self: Any) -> int:
+            from .bench.options import Options
+
+            options = Options(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Options)})
+            from .bench import run
+
+            return run.run(options)
+
+    flags = [
+        _flag("quick", bool, False, "one batch size (128 on a CPU) and short turns"),
+        _flag("batch_sizes", tuple[int, ...], (), "default: 1024 4096"),
+        _flag("device", str, "auto", "auto, cpu or cuda"),
+        _flag("contenders", tuple[str, ...], (), "some of: upstream, eager, graph, compile, bf16; default: all"),
+        _flag("rounds", int | None, None, "turns of each contender; default 7, quick 5"),
+        _flag("seconds", float | None, None, "length of a turn; default 2, quick 1"),
+        _flag("json", bool, False, "print the figures as one JSON object"),
+    ]
+    return _command(Bench, None, flags)
 
 
 def _inspect() -> type[Any]:

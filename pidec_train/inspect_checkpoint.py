@@ -10,8 +10,12 @@ from typing import Any
 from .checkpoint import Checkpoint, open_checkpoint
 from .checkpoint_folder import damage
 from .evaluate import wilson_interval
+from .maniskill2 import LAYOUTS, inserted, is_maniskill2
 from .models.diffusion_policy import DiffusionPolicy
 from .protocol.rundir import CheckpointInfo, read_checkpoint_info, sidecar
+from .safe_load import shown
+
+_MADE_BY = {"pidec": "pidec", "policy_decorator": "Policy Decorator's own program"}
 
 
 def run(ckpt: str, *, as_json: bool) -> int:
@@ -36,8 +40,9 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         PidecError: its weights are not those of a policy.
     """
     info = read_checkpoint_info(checkpoint.path)
-    weights = [name for name in ("ema_agent", "agent") if name in checkpoint.payload]
+    weights = checkpoint.weights
     policy = checkpoint.policy(weights[0])
+    total = checkpoint.settings.get("total_iters")
     return {
         "path": str(checkpoint.path),
         "kind": checkpoint.kind,
@@ -45,7 +50,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "env_id": checkpoint.env_id,
         "control_mode": checkpoint.control_mode,
         "step": checkpoint.step,
-        "total_steps": checkpoint.settings.get("total_iters"),
+        "total_steps": total if type(total) is int else None,
         "created": info.created if info else None,
         **_evaluation(info),
         "obs_dim": policy.obs_dim,
@@ -60,6 +65,8 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "weights": weights,
         "resumable": "optimizer" in checkpoint.payload,
         "parent_sha256": info.parent_sha256 if info else None,
+        "adapted": _adapted(checkpoint),
+        "constant_inputs": policy.constant_inputs.state() if policy.constant_inputs else None,
         "size": checkpoint.path.stat().st_size,
         "sha256": info.sha256 if info else None,
         "has_sidecar": info is not None,
@@ -70,10 +77,9 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def in_words(facts: dict[str, Any]) -> list[tuple[str, str]]:
     """`describe`'s facts as (name, sentence) rows."""
-    made = {"pidec": "pidec", "policy_decorator": "Policy Decorator's own program"}
     rows = [
         ("file", f"{facts['path']} ({facts['size'] / 2**20:.1f} MiB)"),
-        ("is", f"a {facts['kind']} policy, trained by {made[facts['origin']]}"),
+        ("is", f"a {facts['kind']} policy, {_origin(facts)}"),
         ("task", f"{facts['env_id'] or 'not told'}, control mode {facts['control_mode'] or 'not told'}"),
         ("step", _step(facts)),
         ("success", _success(facts)),
@@ -86,6 +92,16 @@ def in_words(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("network", f"UNet {'/'.join(map(str, facts['unet_dims']))}, {facts['parameters'] / 1e6:.2f} M parameters"),
         ("weights", ", ".join(facts["weights"]) + f"; can{'' if facts['resumable'] else 'not'} be resumed"),
     ]
+    if facts["constant_inputs"]:
+        rows.append(
+            (
+                "inserts",
+                "base_pose into each observation, by itself: {values} at {index}".format(**facts["constant_inputs"]),
+            )
+        )
+    elif is_maniskill2(facts["env_id"], facts["obs_dim"]):
+        layout = LAYOUTS[facts["env_id"]]
+        rows.append(("on ManiSkill3", inserted(layout.missing, facts["obs_dim"], layout.obs_dim) + "; or adapt it"))
     if facts["created"]:
         rows.append(("saved", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(facts["created"]))))
     if not facts["has_sidecar"]:
@@ -94,6 +110,26 @@ def in_words(facts: dict[str, Any]) -> list[tuple[str, str]]:
         verdict = f"NOT OK: {facts['damage']}" if facts["damage"] else f"ok, sha256 {facts['sha256'][:16]}…"
     rows.append(("hash", verdict))
     return rows + [("note", note) for note in facts["notes"]]
+
+
+def _adapted(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """Where an adapted checkpoint comes from, as far as it says so."""
+    found = checkpoint.payload.get("adapted")
+    if checkpoint.origin != "adapted" or not isinstance(found, dict):
+        return None
+    names = ("method", "source", "parent_sha256", "parent_origin", "index", "values", "assumed")
+    return {name: found.get(name) for name in names if isinstance(found.get(name), (str, int, list, dict))}
+
+
+def _origin(facts: dict[str, Any]) -> str:
+    if facts["origin"] != "adapted":
+        return f"trained by {_MADE_BY[facts['origin']]}"
+    told = {name: shown(str(value)) for name, value in (facts["adapted"] or {}).items()}
+    maker = _MADE_BY.get(told.get("parent_origin", ""), "another program")
+    words = f"trained by {maker}, adapted from ManiSkill2 to ManiSkill3 ({told.get('method', 'method not told')})"
+    if "source" in told:
+        words += f" from {told['source']}"
+    return words + (f", sha256 {told['parent_sha256'][:16]}…" if "parent_sha256" in told else "")
 
 
 def _evaluation(info: CheckpointInfo | None) -> dict[str, Any]:

@@ -110,5 +110,5 @@ def facts_of(board: Board, trace: TraceView) -> Facts:
         uses_gpu=bool(board.machine.gpus)
         and job is not None
         and job.config.get("device") != "cpu"
-        and job.kind != "demos",
+        and job.kind not in ("demos", "adapt"),
     )

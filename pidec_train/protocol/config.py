@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import PidecError, did_you_mean
 
@@ -20,6 +20,8 @@ Device = Literal["auto", "cpu", "cuda"]
 ActionNorm = Literal["none", "mean_std", "min_max"]
 ObsNorm = Literal["none", "mean_std"]
 Sampler = Literal["ddpm", "ddim"]
+Precision = Literal["tf32", "fp32", "bf16"]
+Engine = Literal["auto", "eager", "graph", "compile"]
 
 BUNDLED = "bundled:"  # `demo_path = "bundled:NAME.h5"` means a file that ships with the package
 
@@ -89,6 +91,11 @@ class DiffusionConfig(JobConfig):
     max_episode_steps: int | None = Field(None, ge=1, description="episode length in env steps; empty: the task's own")
 
     device: Device = Field("auto", description="where to train; auto: cuda if there is one")
+    precision: Precision = Field("tf32", description="matrix products on a GPU; a CPU computes fp32 for tf32")
+    engine: Engine = Field(
+        "auto", description="how steps run: eager, as CUDA graphs, compiled too; auto: the fastest that suits the run"
+    )
+    extend_to: int | None = Field(None, ge=1, description="with --resume: go on to this iteration, past total_iters")
     track: bool = Field(False, description="also log to Weights & Biases")
     wandb_project_name: str = Field("policy_decorator", description="W&B project")
     wandb_entity: str | None = Field(None, description="W&B team")
@@ -112,6 +119,8 @@ class DiffusionConfig(JobConfig):
             raise ValueError(f"unet_dims {odd} must be positive and divisible by n_groups {self.n_groups}")
         if self.diffusion_step_embed_dim % 2:
             raise ValueError(f"diffusion_step_embed_dim {self.diffusion_step_embed_dim} must be even")
+        if self.extend_to is not None and self.extend_to <= self.total_iters:
+            raise ValueError(f"extend_to {self.extend_to} must be more than total_iters {self.total_iters}")
         return self
 
     def hints(self) -> dict[str, str]:
@@ -130,8 +139,13 @@ class DiffusionConfig(JobConfig):
             found["num_eval_episodes"] = f"{self.num_eval_episodes} episodes tell little: the 95 % interval is wide"
         return found
 
+    @property
+    def last_iteration(self) -> int:
+        """Where the run ends."""
+        return self.extend_to or self.total_iters
+
     def total_steps(self) -> int | None:
-        return self.total_iters
+        return self.last_iteration
 
 
 class EvaluateConfig(JobConfig):
@@ -148,11 +162,50 @@ class EvaluateConfig(JobConfig):
     env_id: str | None = Field(None, description="task; empty: the one the checkpoint was trained on")
     control_mode: str | None = Field(None, description="controller; empty: the checkpoint's")
     max_episode_steps: int | None = Field(None, ge=1, description="episode length in env steps; empty: the task's own")
+    pad_obs_to: str = Field(
+        "auto", description="insert what ManiSkill2 observed besides, for its policies: auto, off, or the policy's size"
+    )
     weights: Literal["ema_agent", "agent"] = Field("ema_agent", description="averaged or raw weights")
     device: Device = Field("auto", description="where the policy runs")
 
+    @field_validator("pad_obs_to", mode="before")
+    @classmethod
+    def _auto_off_or_size(cls, value: Any) -> str:
+        text = str(value)
+        if text in ("auto", "off") or (text.isascii() and text.isdigit() and len(text) < 9 and int(text) > 0):
+            return text
+        raise ValueError("allowed are auto, off, or a number of observations such as 50")
+
     def total_steps(self) -> int | None:
         return self.num_eval_episodes
+
+
+class AdaptConfig(JobConfig):
+    """A ManiSkill2 checkpoint made into one for ManiSkill3, with the same outputs."""
+
+    ckpt: str = Field(
+        min_length=1, description="checkpoint (.pt)", json_schema_extra=_extra(first=True, path=PathKind.checkpoint)
+    )
+    out: str = Field(
+        min_length=1,
+        description="file to write (.pt; a .json goes beside it)",
+        json_schema_extra=_extra(first=True, path=PathKind.output),
+    )
+    method: Literal["fold", "pad"] = Field(
+        "fold",
+        description="fold: constant inputs into the biases; pad: weights as they are, inserting them on use",
+        json_schema_extra=_extra(first=True),
+    )
+    env_id: str | None = Field(None, description="task; empty: the one the checkpoint was trained on")
+
+    @model_validator(mode="after")
+    def _writes_another_file(self) -> AdaptConfig:
+        if not self.out.endswith(".pt"):
+            raise ValueError(f'out "{self.out}" must end in .pt')
+        return self
+
+    def total_steps(self) -> int | None:
+        return 1
 
 
 class DemosConfig(JobConfig):
@@ -186,6 +239,7 @@ class CommandConfig(JobConfig):
 CONFIG_MODELS: dict[str, type[JobConfig]] = {
     "diffusion": DiffusionConfig,
     "evaluate": EvaluateConfig,
+    "adapt": AdaptConfig,
     "demos": DemosConfig,
     "command": CommandConfig,
 }

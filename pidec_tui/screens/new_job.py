@@ -25,6 +25,7 @@ QUICKSTART = "quickstart"
 BLANK = {
     "diffusion": ("Train a diffusion policy", "From demonstrations of your own, upstream's settings to start from."),
     "evaluate": ("Evaluate a checkpoint", "Success rate in the simulator, with its 95 % interval."),
+    "adapt": ("Adapt a ManiSkill2 checkpoint", "Into one that takes what ManiSkill3 observes, with the same outputs."),
     "demos": ("Make demonstrations", "ManiSkill's motion planner, for the tasks that it has one for."),
     "command": ("Run a shell command", "Anything. Metrics that it appends to $PIDEC_RUN_DIR/metrics.jsonl get curves."),
 }

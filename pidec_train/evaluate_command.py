@@ -1,0 +1,149 @@
+"""The `evaluate` command: a checkpoint's success rate, on stdout. Also of upstream's best.pt, trained on ManiSkill2."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from .checkpoint import Checkpoint, open_checkpoint
+from .evaluate import BASE_SEED, EvalResult, run_episodes
+from .maniskill2 import Task, match_observations
+from .metrics import MetricWriter
+from .placement import pick_device, set_threads
+from .protocol.config import EvaluateConfig
+from .protocol.errors import PidecError
+from .stopping import StopRequest
+
+
+def run(config: EvaluateConfig, run_dir: Path | None, *, as_json: bool, table: bool, stop: StopRequest) -> int:
+    """The `evaluate` command. Returns the exit code; the result goes to stdout, talk to stderr.
+
+    Raises:
+        PidecError: see `open_checkpoint`, `make_vector_env`; Stopped.
+    """
+    device = pick_device(config.device)
+    set_threads()
+    with MetricWriter(
+        run_dir,
+        kind="evaluate",
+        step_name="episode",
+        total_steps=config.num_eval_episodes,
+        config=config.model_dump(mode="json"),
+    ) as writer:
+        checkpoint = open_checkpoint(config.ckpt)
+        for note in checkpoint.notes:
+            writer.event("warning", message=note)
+        task = _task(config, checkpoint, writer)
+        policy = checkpoint.policy(config.weights, device)
+        env = _simulators(config, task, policy.obs_horizon, policy.act_horizon)
+        try:
+            policy, note = match_observations(policy, str(task.env_id), env.task.obs_dim, config.pad_obs_to)
+            if note:
+                writer.event("warning", message=note)
+            env.check_sizes(policy.obs_dim, policy.act_dim)
+            stop.check()
+            writer.event("eval", 0, phase="start", episodes=config.num_eval_episodes)
+            result = run_episodes(
+                policy,
+                env,
+                num_episodes=config.num_eval_episodes,
+                base_seed=config.seed + BASE_SEED,
+                sampler=config.sampler,
+                num_steps=config.num_steps,
+                progress=_Progress(writer),
+                stop=stop,
+            )
+        finally:
+            env.close()
+        writer.event(
+            "eval",
+            result.episodes,
+            phase="done",
+            successes=result.successes,
+            episodes=result.episodes,
+            seconds=round(result.seconds, 1),
+        )
+        writer.log(result.episodes, result.metrics())
+    _report(config, task, result, as_json=as_json, table=table)
+    return 0
+
+
+def _task(config: EvaluateConfig, checkpoint: Checkpoint, writer: MetricWriter) -> Task:
+    """What was asked for, else what the checkpoint knows."""
+    task = checkpoint.on(config.env_id, config.control_mode)
+    for note in task.notes:
+        writer.event("warning", message=note)
+    if not task.env_id or not task.control_mode:
+        missing = "--control-mode" if task.env_id else "--env-id"
+        raise PidecError(f"{config.ckpt} does not say on which task it was trained", f"Give {missing}.")
+    return task
+
+
+def _simulators(config: EvaluateConfig, task: Task, obs_horizon: int, act_horizon: int) -> Any:
+    if importlib.util.find_spec("mani_skill") is None:
+        raise PidecError("evaluation needs ManiSkill, which is not installed", "See the README on how to install it.")
+    from .envs.make import make_vector_env
+
+    return make_vector_env(
+        str(task.env_id),
+        min(config.num_eval_envs, config.num_eval_episodes),
+        control_mode=str(task.control_mode),
+        obs_horizon=obs_horizon,
+        act_horizon=act_horizon,
+        max_episode_steps=config.max_episode_steps,
+    )
+
+
+class _Progress:
+    """How many episodes are over: on the bar, and now and then in the file, for whoever watches the job."""
+
+    EVERY_SECONDS = 2.0
+
+    def __init__(self, writer: MetricWriter) -> None:
+        self._writer, self._told = writer, 0.0
+
+    def __call__(self, over: int) -> None:
+        self._writer.advance(over)
+        if time.monotonic() - self._told >= self.EVERY_SECONDS:
+            self._told = time.monotonic()
+            self._writer.event("progress", over)
+
+
+def _report(config: EvaluateConfig, task: Task, result: EvalResult, *, as_json: bool, table: bool) -> None:
+    if as_json:
+        low, high = result.wilson()
+        answer: dict[str, Any] = {
+            "ckpt": config.ckpt,
+            "weights": config.weights,
+            "env_id": task.env_id,
+            "control_mode": task.control_mode,
+            "sampler": config.sampler,
+            "num_steps": config.num_steps,
+            "episodes": result.episodes,
+            "successes": result.successes,
+            "success_rate": result.success_rate,
+            "wilson_95": [low, high],
+            "success_at_end": result.success_at_end / result.episodes,
+            "return": result.mean_return,
+            "episode_length": result.mean_length,
+            "seconds": round(result.seconds, 2),
+        }
+        if table:
+            answer["per_episode"] = [
+                {"seed": seed, "success": success, "length": length} for seed, success, length in result.per_episode
+            ]
+        print(json.dumps(answer))
+        return
+    if table:
+        rows = Table("seed", "success", "env steps")
+        for seed, success, length in result.per_episode:
+            rows.add_row(str(seed), "yes" if success else "no", str(length))
+        Console(file=sys.stdout).print(rows)
+    print(f"{task.env_id}: {result.line()}")
