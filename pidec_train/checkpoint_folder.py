@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 from torch import Tensor
@@ -229,7 +229,7 @@ def _save_atomic(path: Path, payload: Mapping[str, Any]) -> tuple[int, str]:
     with atomic_file(path) as file:
         sink = _Sink(file)
         try:
-            torch.save(plain(payload), sink)
+            torch.save(plain(payload), cast("IO[bytes]", sink))  # it asks for no more than `write`
         except RuntimeError:
             if sink.error:
                 raise sink.error from None
