@@ -220,6 +220,18 @@ def test_a_stop_does_not_wait_for_the_evaluation(scripted: Scripted) -> None:
     beside.close()
 
 
+def test_the_process_holds_nothing_of_the_trainers(scripted: Scripted, tmp_path: Path) -> None:
+    """The job's lock above all: held on by an orphan, the job would count as running."""
+    with (tmp_path / "lock").open("w") as lock:
+        os.set_inheritable(lock.fileno(), True)
+        beside = scripted.begin()
+        scripted.request(1)
+        poll_until(beside, Begun)
+        assert beside._worker
+        held = [file.path for file in psutil.Process(beside._worker.pid).open_files()]
+    assert str(tmp_path / "lock") not in held
+
+
 def test_without_maniskill_it_says_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(eval_beside.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(PidecError, match=r"needs ManiSkill, which is not installed.*--eval-freq 0"):
