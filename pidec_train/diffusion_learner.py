@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 
 from .algos.diffusion_step import DiffusionStep
-from .data.demos import Demos
+from .algos.schedule import warmup_cosine
+from .algos.stepping import Stepper
+from .data.trajectories import Demos
 from .data.windows import ABSOLUTE_MODES, Batches, Windows, build_windows
+from .host_copy import host_copy
 from .models.diffusion_policy import DiffusionPolicy
 from .models.norm import Norm
 from .protocol.config import DiffusionConfig
-from .protocol.errors import PidecError
+from .protocol.errors import PidecError, RunFailed
 
 # A resumed run may change these; any other difference would make it another run. (The demos are compared by content.)
 FREE_TO_CHANGE = {
@@ -28,6 +31,8 @@ FREE_TO_CHANGE = {
     "num_eval_envs",
     "max_episode_steps",
     "device",
+    "engine",
+    "extend_to",
     "track",
     "wandb_project_name",
     "wandb_entity",
@@ -50,7 +55,6 @@ class DiffusionLearner:
     def __init__(self, config: DiffusionConfig, demos: Demos, device: torch.device) -> None:
         demos.require(env_id=config.env_id, control_mode=config.control_mode)
         self.config, self.device = config, device
-        self.iteration = 0
         raw = build_windows(demos, obs_horizon=config.obs_horizon, pred_horizon=config.pred_horizon)
         self.demos_sha256 = raw.fingerprint()
         obs_norm, action_norm = fit_norms(config, raw)
@@ -70,32 +74,58 @@ class DiffusionLearner:
             action_norm=action_norm,
         ).to(device)
         self.ema_policy = copy.deepcopy(self.policy).eval().requires_grad_(False)
-        self.step = DiffusionStep(
-            self.policy, self.ema_policy, lr=config.lr, warmup_steps=config.warmup_steps, total_iters=config.total_iters
-        )
         batch_seed, noise_seed = np.random.SeedSequence(config.seed).generate_state(2).tolist()
         self.noise = torch.Generator(device).manual_seed(noise_seed)
         self.batches = Batches(self.windows, config.batch_size, torch.Generator(device).manual_seed(batch_seed))
+        graph, compiled = pick_engine(config, device)
+        self.step = DiffusionStep(
+            self.policy,
+            self.ema_policy,
+            self.windows,
+            batch_size=config.batch_size,
+            lr=config.lr,
+            warmup_steps=config.warmup_steps,
+            total_iters=config.last_iteration,
+            noise=self.noise,
+            precision=config.precision,
+            compiled=compiled,
+        )
+        self.stepper = Stepper(self.step, self.batches, graph=graph)
+
+    @property
+    def iteration(self) -> int:
+        """How many iterations are done."""
+        return self.stepper.iteration
 
     @property
     def current_lr(self) -> float:
         """Learning rate of the last finished iteration."""
-        return self.step.current_lr(max(1, self.iteration))
+        return self.step.lr_at(max(1, self.iteration))
 
-    def iterate(self) -> tuple[Tensor, float]:
-        """One iteration. Returns its loss, still on the device, and the seconds that fetching the batch took."""
-        began = time.perf_counter()
-        obs_seq, actions = self.batches.next()
-        fetched = time.perf_counter()
-        self.iteration += 1
-        return self.step(self.iteration, obs_seq, actions, self.noise), fetched - began
+    def advance(self, at_most: int) -> Tensor:
+        """Some iterations, at most so many. Returns their losses (n,), on the device, valid until the next call."""
+        return self.step.losses[: self.stepper.advance(at_most)]
 
-    def is_finite(self) -> bool:
-        """Whether all weights are numbers (waits for the device)."""
-        return all(bool(torch.isfinite(w).all()) for w in (*self.policy.parameters(), *self.ema_policy.parameters()))
+    def snapshot(self) -> Callable[[], tuple[dict[str, Any], dict[str, Any]]]:
+        """The state as it is now, for a checkpoint.
+
+        Returns:
+            A function for any thread, that waits for the device and gives payload and info (see
+            `CheckpointFolder.save`). It raises RunFailed if a weight is not a number.
+        """
+        iteration, fetch, info = self.iteration, host_copy(self.payload()), self.info()
+
+        def give() -> tuple[dict[str, Any], dict[str, Any]]:
+            payload: dict[str, Any] = fetch()
+            weights = [*payload["agent"].values(), *payload["ema_agent"].values()]
+            if not all(bool(torch.isfinite(weight).all()) for weight in weights):
+                raise RunFailed(f"the weights are not finite at iteration {iteration}")
+            return payload, info
+
+        return give
 
     def payload(self) -> dict[str, Any]:
-        """Contents of a checkpoint."""
+        """Contents of a checkpoint. Its tensors go on changing: see `snapshot`."""
         return {
             "kind": "diffusion",
             "step": self.iteration,
@@ -106,7 +136,7 @@ class DiffusionLearner:
             "act_dim": self.policy.act_dim,
             "obs_norm": self.policy.obs_norm.state(),
             "action_norm": self.policy.action_norm.state(),
-            "optimizer": self.step.optimizer.state_dict(),
+            "optimizer": self.step.optimizer_state(self.iteration),
             "schedule": {"name": "cosine", "step": self.iteration},
             "ema": {"updates": self.iteration},
             "generators": {"batches": self.batches.state(), "noise": self.noise.get_state()},
@@ -139,8 +169,9 @@ class DiffusionLearner:
         notes = []
         self.policy.load_state_dict(payload["agent"])
         self.ema_policy.load_state_dict(payload["ema_agent"])
-        self.step.optimizer.load_state_dict(payload["optimizer"])
-        self.iteration = payload["step"]
+        self.step.load_optimizer_state(payload["optimizer"])
+        self.stepper.iteration = payload["step"]
+        notes += self._stretched(payload)
         if payload["device"] == self.device.type:
             self.noise.set_state(payload["generators"]["noise"])
             self.batches.restore(payload["generators"]["batches"])
@@ -152,22 +183,58 @@ class DiffusionLearner:
             )
         return notes
 
+    def _stretched(self, payload: dict[str, Any]) -> list[str]:
+        """What another end does to the schedule."""
+        old, new, at = ending_of(payload["config"]), self.config.last_iteration, self.iteration
+        if old == new:
+            return []
+        rate = self.config.lr * warmup_cosine(at - 1, self.config.warmup_steps, old)
+        return [
+            f"extended from {old:,} to {new:,} iterations: the learning rate's cosine is stretched to the new end, so "
+            f"it goes from {rate:.3g} at iteration {at:,} to {self.step.lr_at(at + 1):.3g} at the next and falls to 0 "
+            f"at {new:,}"
+        ]
+
     def _check_continues(self, payload: dict[str, Any]) -> None:
         missing = {"config", "optimizer", "generators", "step"} - payload.keys()
         if missing or payload.get("kind") != "diffusion":
             raise PidecError(f"the checkpoint holds no training state to resume (no {', '.join(sorted(missing))})")
-        ours, theirs = self.config.model_dump(mode="json"), payload["config"]
-        changed = [name for name in ours if name not in FREE_TO_CHANGE and ours[name] != theirs.get(name)]
+        # A field that is younger than the checkpoint had its default.
+        ours = self.config.model_dump(mode="json")
+        theirs = {**DiffusionConfig().model_dump(mode="json"), **payload["config"]}
+        changed = [name for name in ours if name not in FREE_TO_CHANGE and ours[name] != theirs[name]]
         if changed:
-            told = ", ".join(f"{name} is {ours[name]} but was {theirs.get(name)}" for name in changed)
+            told = ", ".join(f"{name} is {ours[name]} but was {theirs[name]}" for name in changed)
             raise PidecError(
                 f"cannot resume with another config: {told}", "Use the old values, or begin afresh without --resume."
+            )
+        if self.config.last_iteration < ending_of(theirs):
+            raise PidecError(
+                f"cannot resume: the run was extended to {ending_of(theirs)} iterations, past "
+                f"{self.config.last_iteration}",
+                f"Use --extend-to {ending_of(theirs)}.",
             )
         if payload["demos_sha256"] != self.demos_sha256:
             raise PidecError(
                 f"cannot resume: demo_path {self.config.demo_path} does not hold the demos the run began with",
                 "Use those, or begin afresh without --resume.",
             )
+
+
+def ending_of(config: dict[str, Any]) -> int:
+    """Where a run with this stored config was going to end."""
+    return int(config.get("extend_to") or config["total_iters"])
+
+
+# A compiler needs about a minute; shorter runs are over sooner without it.
+WORTH_COMPILING = 20_000
+
+
+def pick_engine(config: DiffusionConfig, device: torch.device) -> tuple[bool, bool]:
+    """Whether steps are captured into CUDA graphs, and whether they are compiled."""
+    if config.engine == "auto":
+        return device.type == "cuda", device.type == "cuda" and config.last_iteration >= WORTH_COMPILING
+    return device.type == "cuda" and config.engine != "eager", config.engine == "compile"
 
 
 def fit_norms(config: DiffusionConfig, raw: Windows) -> tuple[Norm, Norm]:

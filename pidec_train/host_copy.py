@@ -22,7 +22,7 @@ def host_copy(contents: Any) -> Callable[[], Any]:
     frozen = _map(contents, lambda tensor: _freeze(tensor, on_device))
     if not on_device:
         return lambda: frozen
-    side = torch.cuda.Stream()
+    side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     hosted: dict[int, Tensor] = {}
     with torch.cuda.stream(side):
@@ -31,8 +31,7 @@ def host_copy(contents: Any) -> Callable[[], Any]:
             host.copy_(tensor, non_blocking=True)
             tensor.record_stream(side)  # its memory is not given to others before this stream has read it
             hosted[id(tensor)] = host
-    arrived = torch.cuda.Event()
-    arrived.record(side)
+    arrived = side.record_event()
 
     def wait() -> Any:
         arrived.synchronize()

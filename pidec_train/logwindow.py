@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,7 +42,7 @@ class Row:
     metrics: dict[str, float]
     _losses: Tensor
     _skipped: Tensor
-    _arrived: torch.cuda.Event | None
+    _arrived: Any  # torch.cuda.Event, or None on a CPU
 
     def is_there(self) -> bool:
         """Whether `losses` would not wait."""
@@ -108,11 +109,11 @@ class LogWindow:
             names.TIME_EVAL_WAIT_RATIO: self._eval_seconds / elapsed,
             names.TIME_SAVE_WAIT_RATIO: self._save_seconds / elapsed,
         }
-        losses, arrived = self._history[: self._count], None
+        losses = self._history[: self._count]
+        arrived: Any = None
         if losses.is_cuda:
             losses, skipped = _to_host(losses), _to_host(skipped)
-            arrived = torch.cuda.Event()
-            arrived.record()
+            arrived = torch.cuda.current_stream().record_event()
         else:
             losses, skipped = losses.clone(), skipped.clone()
         return Row(iteration, metrics, losses, skipped, arrived)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections import deque
 from pathlib import Path
 
 import torch
 
+from .algos.diffusion_step import BLOCK
 from .checkpoint import read_payload
-from .checkpoint_folder import CheckpointFolder, success_rate
+from .checkpoint_folder import CheckpointFolder
+from .checkpoint_saver import CheckpointSaver, Saved
 from .data.demos import load_demos
 from .diffusion_learner import DiffusionLearner
-from .evaluate import BASE_SEED, SimulatorsInBackground, run_episodes
-from .logwindow import LogWindow, is_log_step
+from .eval_beside import Begun, EvaluationBeside, Failed, Finished, Note, Progress
+from .evaluate import BASE_SEED
+from .logwindow import LogWindow, Row, is_log_step
+from .loss_health import LossHealth
 from .metrics import MetricWriter
-from .placement import pick_device, set_threads
+from .placement import pick_device, set_precision, set_threads
 from .protocol.config import DiffusionConfig
 from .protocol.errors import RunFailed, Stopped
-from .protocol.rundir import read_checkpoint_info, step_of
+from .protocol.rundir import read_checkpoint_info, step_file, step_of
+from .sharing import SharingMeter
 from .stopping import StopRequest
 
 
@@ -41,7 +47,7 @@ def run(config: DiffusionConfig, *, run_dir: Path, checkpoint_dir: Path, resume:
         run_dir,
         kind="diffusion",
         step_name="iteration",
-        total_steps=config.total_iters,
+        total_steps=config.last_iteration,
         start_step=resumed_step or 0,
         resumed_step=resumed_step,
         config=config.model_dump(mode="json"),
@@ -71,6 +77,7 @@ def _train(
     payload = read_payload(source) if source else {}
     # Another number of threads adds in another order: it is part of the state, and comes before the first sum.
     set_threads(payload.get("threads") if device.type == "cpu" else None)
+    set_precision(config.precision)
     learner = DiffusionLearner(config, load_demos(config.demo_path, config.num_demo_traj), device)
     if source:
         for note in learner.restore(payload):
@@ -106,7 +113,11 @@ def _find_source(folder: CheckpointFolder, resume: bool) -> tuple[Path | None, l
 
 
 class Session:
-    """One process's share of a run: the loop, and what it does at the steps where it does more than learn."""
+    """One process's share of a run: the loop, and what it does at the steps where it does more than learn.
+
+    Nothing in the loop waits: checkpoints are written by a thread (`saver`), evaluations run in a process of their own
+    (`beside`), losses are read when they have come from the device (`rows`).
+    """
 
     def __init__(
         self,
@@ -118,17 +129,14 @@ class Session:
         source: Path | None,
     ) -> None:
         self.config, self.learner, self.folder, self.writer, self.stop = config, learner, folder, writer, stop
-        self.saved = source  # the checkpoint of the present iteration, if there is one
-        self.window = LogWindow(learner.device)
-        self.simulators: SimulatorsInBackground | None = None
-        if config.eval_freq:
-            self.simulators = SimulatorsInBackground(
-                learner.ema_policy,
-                env_id=config.env_id,
-                control_mode=config.control_mode,
-                num_envs=min(config.num_eval_envs, config.num_eval_episodes),
-                max_episode_steps=config.max_episode_steps,
-            )
+        self.start, self.last = learner.iteration, config.last_iteration
+        self.saved = source  # the newest checkpoint that is on disk
+        self.submitted = learner.iteration if source else -1  # step of the newest one that was handed to the saver
+        self.resumes = source is not None
+        self.window, self.rows, self.sharing = LogWindow(learner.device), deque[Row](), SharingMeter()
+        self.health = LossHealth(self.last)
+        self.saver = CheckpointSaver(folder)
+        self.beside = _evaluation_beside(config, learner) if config.eval_freq else None
 
     def advice(self) -> list[str]:
         """What is legal, but probably not meant."""
@@ -138,98 +146,178 @@ class Session:
                 f"batch_size {config.batch_size} is more than the {len(self.learner.windows)} windows of these demos: "
                 "each batch holds every window about as often as any other, some of them twice or more"
             )
-        if config.warmup_steps >= config.total_iters:
+        if config.warmup_steps >= self.last:
             found.append(
-                f"warmup_steps {config.warmup_steps} is not less than total_iters {config.total_iters}: "
+                f"warmup_steps {config.warmup_steps} is not less than total_iters {self.last}: "
                 "the learning rate never reaches its peak"
             )
         return found
 
     def train(self) -> None:
         """From the learner's iteration to the last one."""
-        config, learner, start = self.config, self.learner, self.learner.iteration
-        if self.saved and self._evaluation_is_due() and success_of(self.saved) is None:
-            self._evaluate()  # it was cut off by whatever ended the attempt before
-        self.window.restart()
-        while learner.iteration < config.total_iters:
-            self.window.add(*learner.iterate())
-            iteration = learner.iteration
-            self.writer.advance(iteration)
-            if is_log_step(iteration, start, config.log_freq) or iteration == config.total_iters:
-                self._log()
-            due = self._evaluation_is_due()
-            if due or self._save_is_due():
+        if self.resumes:
+            self._evaluate_what_was_cut_off()
+        self._prepare()
+        while self.learner.iteration < self.last:
+            self._advance()
+            if self._row_is_due(self.learner.iteration):
+                self._ask_for_row()
+            if self._save_is_due(self.learner.iteration):
                 self._save()
-            if due:
-                self._evaluate()
-            if self.simulators:
-                self.simulators.check()
+            self._take_in()
             if self.stop:
                 self._leave()
-        self.writer.say(f"done after {learner.iteration:,} iterations; the last checkpoint is {self.saved}")
+        self._finish()
 
     def close(self) -> None:
-        if self.simulators:
-            self.simulators.close()
+        self.saver.close()
+        if self.beside:
+            self.beside.close()
 
-    def _evaluation_is_due(self) -> bool:
-        at, freq = self.learner.iteration, self.config.eval_freq
-        return bool(freq) and (at % freq == 0 or at == self.config.total_iters)
+    # --- when -----------------------------------------------------------------------------------------------------
 
-    def _save_is_due(self) -> bool:
-        at, freq = self.learner.iteration, self.config.save_freq
-        return at == self.config.total_iters or bool(freq and at % freq == 0)
+    def _row_is_due(self, at: int) -> bool:
+        return is_log_step(at, self.start, self.config.log_freq) or at == self.last
 
-    def _log(self) -> None:
-        row = self.window.row(self.learner.current_lr)
-        self.writer.log(self.learner.iteration, row)
-        if not self.window.last_loss_is_finite:
-            self._refuse_to_go_on("the loss is not finite")
+    def _evaluation_is_due(self, at: int) -> bool:
+        freq = self.config.eval_freq
+        return bool(freq) and (at % freq == 0 or at == self.last)
+
+    def _save_is_due(self, at: int) -> bool:
+        freq = self.config.save_freq
+        return at == self.last or bool(freq and at % freq == 0) or self._evaluation_is_due(at)
+
+    def _room(self) -> int:
+        """How many iterations may run before there is more to do than learning; at most a block."""
+        at = self.learner.iteration
+        for ahead in range(1, BLOCK):
+            if self._row_is_due(at + ahead) or self._save_is_due(at + ahead):
+                return ahead
+        return BLOCK
+
+    # --- learning -------------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        stepper = self.learner.stepper
+        if self.learner.step.compiled or stepper.graph:
+            self.writer.say("preparing the training step for this GPU" if stepper.graph else "compiling the step")
+        stepper.prepare()
+        for note in stepper.notes:
+            self.writer.event("warning", self.learner.iteration, message=note)
         self.window.restart()
 
+    def _advance(self) -> None:
+        with self.sharing.measure(self.beside is not None and self.beside.runs):
+            losses = self.learner.advance(self._room())
+        self.sharing.count(len(losses))
+        self.window.add(losses, self.learner.stepper.data_seconds)
+        self.writer.advance(self.learner.iteration)
+
+    def _ask_for_row(self) -> None:
+        learner = self.learner
+        self.rows.append(self.window.row(learner.iteration, learner.current_lr, learner.step.skipped))
+        self.window.restart()
+
+    def _take_in(self) -> None:
+        """Whatever has come meanwhile: losses, checkpoints, evaluations."""
+        while self.rows and self.rows[0].is_there():
+            self._log(self.rows.popleft())
+        for outcome in self.saver.finished():
+            self._after_save(outcome)
+        if self.beside:
+            self.beside.check()
+            for note in self.beside.poll():
+                self._after_note(note)
+
+    def _log(self, row: Row) -> None:
+        metrics, warnings = self.health.take(row)
+        self.writer.log(row.iteration, metrics)
+        for message in warnings:
+            self.writer.event("warning", row.iteration, message=message)
+        if self.health.verdict:
+            self._refuse_to_go_on(self.health.verdict)
+
     def _refuse_to_go_on(self, why: str) -> None:
+        self.saver.close()
         last, _ = self.folder.latest_good()
         kept = f"The last good checkpoint is {last}." if last else "There is no checkpoint yet."
-        raise RunFailed(
-            f"{why} at iteration {self.learner.iteration}", f"Try a smaller --lr or normalised data. {kept}"
-        )
+        raise RunFailed(why, f"Try a smaller --lr or normalised data. {kept}")
+
+    # --- checkpoints ----------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
-        """Checkpoint of this iteration. A full disk costs this one, unless it is the last."""
-        learner = self.learner
-        if not learner.is_finite():
-            self._refuse_to_go_on("the weights are not finite")
-        self.saved = None
-        try:
-            self.saved = self.folder.save(learner.payload(), learner.info())
-        except OSError as error:
-            message = f"checkpoint of iteration {learner.iteration} is not saved: {error}"
-            if learner.iteration == self.config.total_iters or self.stop:
-                raise RunFailed(message) from None
-            self.writer.event("warning", learner.iteration, message=message)
-            return
-        self.writer.event("checkpoint", learner.iteration, path=str(self.saved))
+        at = self.submitted = self.learner.iteration
+        with self.window.waiting_for_saving(), self.sharing.waiting("checkpoints"):
+            self.saver.submit(at, self.learner.snapshot(), keep=self._evaluation_is_due(at))
 
-    def _evaluate(self) -> None:
-        """Episodes with the averaged weights. The time it takes counts as waiting, not as training."""
-        assert self.simulators
-        config, at = self.config, self.learner.iteration
-        with self.window.waiting():
-            try:
-                env = self.simulators.get(self.stop)
-                self.writer.event("eval", at, phase="start", episodes=config.num_eval_episodes)
-                self.writer.say(f"iteration {at:,}: evaluating {config.num_eval_episodes} episodes")
-                result = run_episodes(
-                    self.learner.ema_policy,
-                    env,
-                    num_episodes=config.num_eval_episodes,
-                    base_seed=config.seed + BASE_SEED,
-                    stop=self.stop,
-                    progress=lambda over: self.writer.note(f"evaluated {over} of {config.num_eval_episodes}"),
+    def _after_save(self, outcome: Saved) -> None:
+        """A full disk costs this checkpoint, unless it is the last."""
+        if isinstance(outcome.error, RunFailed):
+            self._refuse_to_go_on(outcome.error.message)
+        if outcome.path is None:
+            message = f"checkpoint of iteration {outcome.step} is not saved: {outcome.error}"
+            if outcome.step == self.last or self.stop:
+                raise RunFailed(message)
+            if self._evaluation_is_due(outcome.step):
+                message += "; it is not evaluated either"
+            self.writer.event("warning", outcome.step, message=message)
+            return
+        self.saved = outcome.path
+        self.writer.event("checkpoint", outcome.step, path=str(outcome.path))
+        if self._evaluation_is_due(outcome.step):
+            self._request_evaluation(outcome.path, outcome.step)
+
+    def _leave(self) -> None:
+        """Save, and say so."""
+        if self.submitted != self.learner.iteration:
+            self._save()
+        for outcome in self.saver.wait():
+            self._after_save(outcome)
+        raise Stopped(f"stopped by {self.stop.signal_name} at iteration {self.learner.iteration}; saved {self.saved}")
+
+    # --- evaluations ----------------------------------------------------------------------------------------------
+
+    def _evaluate_what_was_cut_off(self) -> None:
+        """By whatever ended the attempt before; the newest, if there are several."""
+        for path in self.folder.unevaluated(self._evaluation_is_due)[:1]:
+            self.folder.keep(path)
+            step = step_of(path)
+            assert step is not None
+            self.writer.say(f"iteration {step:,} has not been evaluated yet: evaluating it now")
+            self._request_evaluation(path, step)
+
+    def _request_evaluation(self, path: Path, step: int) -> None:
+        if self.beside is None:
+            return
+        skipped = self.beside.request(path, step)
+        if skipped is not None:
+            self.folder.release(self.folder.path / step_file(skipped))
+            self.writer.event("eval", skipped, phase="skipped", by=step)
+            self.writer.say(f"iteration {skipped:,} is not evaluated: iteration {step:,} is newer and goes first")
+
+    def _after_note(self, note: Note) -> None:
+        if isinstance(note, Begun):
+            self.writer.event("eval", note.step, phase="start", episodes=note.episodes)
+            self.writer.say(f"iteration {note.step:,}: evaluating {note.episodes} episodes")
+        elif isinstance(note, Progress):
+            self.writer.note(f"evaluated {note.over} of {note.episodes}")
+        elif isinstance(note, Failed):
+            self.writer.event("warning", note.step, message=f"{note.error}; it is started anew")
+        else:
+            self._after_evaluation(note)
+
+    def _after_evaluation(self, note: Finished) -> None:
+        at, result = note.step, note.result
+        if result is None:
+            self.folder.release(note.path)
+            self.writer.event("eval", at, phase="failed", message=note.error)
+            if at == self.last:
+                why = (
+                    f"all {at:,} iterations are done and saved in {note.path}, but could not be evaluated: {note.error}"
                 )
-            except Stopped:
-                self._leave()
-                raise
+                raise RunFailed(why, f"Try: pidec-train evaluate {note.path}")
+            self.writer.event("warning", at, message=f"iteration {at:,} is not evaluated: {note.error}")
+            return
         self.writer.event(
             "eval",
             at,
@@ -240,17 +328,51 @@ class Session:
         )
         self.writer.log(at, result.metrics())
         self.writer.say(f"iteration {at:,}: {result.line()}")
-        if self.saved and self.folder.record_evaluation(self.saved, result.successes, result.episodes):
-            self.writer.say(f"best so far: {self.saved}")
+        try:
+            if self.folder.record_evaluation(note.path, result.successes, result.episodes):
+                self.writer.say(f"best so far: {note.path}")
+                self._artifact(note.path, "best", at, success_rate=result.success_rate)
+        except OSError as error:
+            self.writer.event("warning", at, message=f"the result of iteration {at:,} is not noted beside it: {error}")
+        self.folder.release(note.path)
 
-    def _leave(self) -> None:
-        """Save, and say so."""
-        if self.saved is None or step_of(self.saved) != self.learner.iteration:
-            self._save()
-        raise Stopped(f"stopped by {self.stop.signal_name} at iteration {self.learner.iteration}; saved {self.saved}")
+    def _artifact(self, path: Path, alias: str, step: int, **more: float) -> None:
+        """For W&B, if asked."""
+        self.writer.artifact(path, step=step, aliases=(alias,), info={**self.learner.info(), **more})
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        """Everything is learned: wait for the last row, the last checkpoint and its evaluation."""
+        while self.rows:
+            self._log(self.rows.popleft())
+        with self.sharing.waiting("checkpoints"):
+            outcomes = self.saver.wait()
+        for outcome in outcomes:
+            self._after_save(outcome)
+        if self.beside:
+            with self.sharing.waiting("evaluations"):
+                for note in self.beside.wait(self.stop):
+                    self._after_note(note)
+        if self.saved:
+            self._artifact(self.saved, "last", self.last)
+        for line in self.sharing.lines():
+            self.writer.say(line)
+        self.writer.say(f"done after {self.learner.iteration:,} iterations; the last checkpoint is {self.saved}")
 
 
-def success_of(path: Path) -> float | None:
-    """Success rate in a checkpoint's .json; None if it was not evaluated."""
-    info = read_checkpoint_info(path)
-    return success_rate(info) if info else None
+def _evaluation_beside(config: DiffusionConfig, learner: DiffusionLearner) -> EvaluationBeside:
+    policy = learner.policy
+    return EvaluationBeside(
+        env_id=config.env_id,
+        control_mode=config.control_mode,
+        obs_dim=policy.obs_dim,
+        act_dim=policy.act_dim,
+        obs_horizon=policy.obs_horizon,
+        act_horizon=policy.act_horizon,
+        num_envs=min(config.num_eval_envs, config.num_eval_episodes),
+        num_episodes=config.num_eval_episodes,
+        max_episode_steps=config.max_episode_steps,
+        base_seed=config.seed + BASE_SEED,
+        device=learner.device.type,
+    )

@@ -35,7 +35,7 @@ def noise_loss(policy: DiffusionPolicy, obs_seq: Tensor, actions: Tensor, noise:
     return functional.mse_loss(policy.predict_noise(noisy, steps, obs_seq), noise)
 
 
-def make_optimizer(policy: DiffusionPolicy, lr: float | Tensor) -> torch.optim.AdamW:
+def make_optimizer(policy: DiffusionPolicy, lr: float) -> torch.optim.AdamW:
     """Upstream's AdamW; fused, which costs a quarter of the default on a CPU, and capturable on CUDA."""
     return torch.optim.AdamW(
         policy.parameters(), lr=lr, betas=(0.95, 0.999), weight_decay=1e-6, fused=True, **_how(policy.alphas_cumprod)
@@ -95,7 +95,7 @@ class DiffusionStep:
         self._lr = torch.zeros((), device=device)
         self._one, self._not_finite = torch.ones((), device=device), torch.zeros((), device=device)
         self.losses, self.skipped = torch.zeros(BLOCK, device=device), torch.zeros((), device=device)
-        self.optimizer = make_optimizer(policy, self._lr)
+        self.optimizer = make_optimizer(policy, lr)
         self._attach_optimizer()
         self._fill_optimizer()
         self.compiled = compiled

@@ -52,7 +52,7 @@ class Stepper:
             torch.OutOfMemoryError: the batch does not fit.
         """
         if not self._prepared:
-            self._prepare()
+            self.prepare()
         count = BLOCK if self._graphs and at_most >= BLOCK else 1
         began = time.perf_counter()
         self.step.load(self.batches, self.iteration, count)
@@ -74,8 +74,14 @@ class Stepper:
         if len(self._queued) > AHEAD:
             self._queued.popleft().synchronize()
 
-    def _prepare(self) -> None:
-        """Compile and capture what is wanted; without one or the other where that does not work here."""
+    def prepare(self) -> None:
+        """Compile and capture what is wanted; without one or the other where that does not work here.
+
+        Takes up to some minutes. `advance` does it if nobody has.
+
+        Raises:
+            torch.OutOfMemoryError: the batch does not fit.
+        """
         self._prepared = True
         if self.step.compiled and (why := self._try(self._warm_up)):
             self.notes.append(f"torch.compile does not work here, going on without it: {why}")

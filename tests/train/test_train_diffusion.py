@@ -17,6 +17,7 @@ import torch
 
 from pidec_train import train_diffusion
 from pidec_train.__main__ import main
+from pidec_train.algos.schedule import warmup_cosine
 from pidec_train.checkpoint import read_payload
 from pidec_train.diffusion_learner import DiffusionLearner
 from pidec_train.protocol.rundir import MetricsLine, parse_metrics, read_checkpoint_info
@@ -83,14 +84,14 @@ def run(tmp_path: Path, make_demos: Callable[..., Path]) -> Run:
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, iteration: int) -> None:
     """Deliver a real SIGTERM to this process in the middle of one iteration."""
-    iterate = DiffusionLearner.iterate
+    advance = DiffusionLearner.advance
 
-    def iterate_and_signal(self: DiffusionLearner) -> Any:
+    def advance_and_signal(self: DiffusionLearner, at_most: int) -> Any:
         if self.iteration + 1 == iteration:
             signal.raise_signal(signal.SIGTERM)
-        return iterate(self)
+        return advance(self, at_most)
 
-    monkeypatch.setattr(DiffusionLearner, "iterate", iterate_and_signal)
+    monkeypatch.setattr(DiffusionLearner, "advance", advance_and_signal)
 
 
 def test_a_run_leaves_curve_and_checkpoint(run: Run) -> None:
@@ -102,6 +103,7 @@ def test_a_run_leaves_curve_and_checkpoint(run: Run) -> None:
         "throughput/iters_per_min",
         "time/data_ratio",
         "time/eval_wait_ratio",
+        "time/save_wait_ratio",
     }
     assert run.rows()[12]["train/loss"] < run.rows()[1]["train/loss"]  # type: ignore[operator]
     start, end = run.events("start")[0], run.events("end")[0]
@@ -261,33 +263,99 @@ def test_a_fresh_run_in_a_used_folder_does_not_mix_with_the_old_one(run: Run) ->
     assert "moved to" in run.events("warning")[0]["message"]
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(
+def poison(monkeypatch: pytest.MonkeyPatch, change: Callable[[DiffusionLearner], None]) -> None:
+    """Let `change` do its harm before each iteration."""
+    advance = DiffusionLearner.advance
+
+    def poisoned(self: DiffusionLearner, at_most: int) -> Any:
+        change(self)
+        return advance(self, at_most)
+
+    monkeypatch.setattr(DiffusionLearner, "advance", poisoned)
+
+
+def test_a_loss_that_is_not_finite_twice_ends_the_run_and_keeps_the_last_good_state(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    iterate = DiffusionLearner.iterate
+    def harm(learner: DiffusionLearner) -> None:
+        if learner.iteration == 6:
+            learner.windows.actions.fill_(float("nan"))
 
-    def poisoned(self: DiffusionLearner) -> Any:
-        if self.iteration == 6:
-            with torch.no_grad():
-                next(self.policy.parameters()).fill_(float("nan"))
-        return iterate(self)
-
-    monkeypatch.setattr(DiffusionLearner, "iterate", poisoned)
-    assert run("--save-freq", "1") == 1
+    poison(monkeypatch, harm)
+    assert run("--save-freq", "3", "--log-freq", "2", "--total-iters", "40") == 1
     error = capsys.readouterr().err
-    assert "not finite at iteration 7" in error and "step-000000006.pt" in error
-    assert run.last()["step"] == 6
-    assert all(torch.isfinite(tensor).all() for tensor in run.last()["agent"].values())
+    assert "the loss was not finite twice in a row, at iterations 7 and 8" in error and ".pt" in error
+    last = run.last()
+    assert last["step"] in (6, 9), "6, or what was saved before the losses were read"
+    assert all(torch.isfinite(tensor).all() for tensor in last["agent"].values())
     assert run.events("end")[0]["state"] == "failed"
 
 
+def test_one_loss_that_is_not_finite_costs_one_update(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A single bad batch in a night must not end it; the user hears of it."""
+    kept: list[torch.Tensor] = []
+
+    def harm(learner: DiffusionLearner) -> None:
+        if learner.iteration == 6:
+            kept.append(learner.windows.actions.clone())
+            learner.windows.actions.fill_(float("inf"))
+        elif learner.iteration == 7:
+            learner.windows.actions.copy_(kept[0])
+
+    poison(monkeypatch, harm)
+    assert run() == 0
+    rows = run.rows()
+    assert rows[8]["train/loss"] is not None, "the mean of the finite ones"
+    assert "train/skipped_updates" not in rows[4] and rows[8]["train/skipped_updates"] == 1
+    assert "an update was left out" in run.events("warning")[0]["message"]
+    assert all(torch.isfinite(tensor).all() for tensor in run.last()["agent"].values())
+
+
+def test_weights_that_are_not_finite_are_never_saved(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def harm(learner: DiffusionLearner) -> None:
+        if learner.iteration == 6:
+            with torch.no_grad():
+                next(learner.policy.parameters()).fill_(float("nan"))
+
+    poison(monkeypatch, harm)
+    assert run("--save-freq", "1", "--log-freq", "100", "--total-iters", "40") == 1
+    error = capsys.readouterr().err
+    assert "not finite" in error and "step-000000006.pt" in error
+    assert run.last()["step"] == 6
+
+
 def test_out_of_memory_names_the_next_batch_size(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    def full(self: DiffusionLearner) -> Any:
+    def full(self: DiffusionLearner, at_most: int) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate …")
 
-    monkeypatch.setattr(DiffusionLearner, "iterate", full)
+    monkeypatch.setattr(DiffusionLearner, "advance", full)
     assert run("--batch-size", "64") == 1
     assert "CUDA out of memory at batch_size 64. Try --batch-size 32." in capsys.readouterr().err
+
+
+def test_a_longer_run_says_what_becomes_of_the_schedule(run: Run, capsys: Any) -> None:
+    """A finished run goes on, at a rate that somebody chose knowingly."""
+    assert run() == 0
+    assert run("--resume", "--extend-to", "30") == 0
+    assert run.last()["step"] == 30 and run.events("start")[0]["total_steps"] == 30
+    told = run.events("warning")[0]["message"]
+    assert "extended from 12 to 30 iterations" in told and "from 2.45e-05 at iteration 12" in told
+    assert run.rows()[13]["train/lr"] == pytest.approx(1e-3 * warmup_cosine(12, 2, 30))
+    capsys.readouterr()
+    assert run("--resume") == 2
+    assert "extended to 30 iterations, past 12. Use --extend-to 30" in capsys.readouterr().err
+    assert run("--resume", "--extend-to", "12") == 2
+    assert "extend_to 12 must be more than total_iters 12" in capsys.readouterr().err
+
+
+def test_a_run_that_was_extended_from_the_middle_equals_one_that_was_that_long(run: Run, tmp_path: Path) -> None:
+    """What is extended is the end of the schedule, nothing else: the same batches and noise."""
+    assert run("--total-iters", "2", "--warmup-steps", "50") == 0
+    assert run("--total-iters", "2", "--warmup-steps", "50", "--resume", "--extend-to", "12") == 0
+    other = Run(tmp_path, run.demos, "b")
+    assert other("--total-iters", "12", "--warmup-steps", "50") == 0
+    name = "noise_pred_net.final_conv.1.weight"
+    assert torch.equal(run.last()["agent"][name], other.last()["agent"][name])
 
 
 def test_a_full_disk_costs_one_checkpoint_and_not_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -463,6 +531,9 @@ def test_every_config_field_is_a_flag() -> None:
         num_eval_envs=2,
         max_episode_steps=30,
         device="cpu",
+        precision="bf16",
+        engine="eager",
+        extend_to=6,
         track=True,
         wandb_project_name="p",
         wandb_entity="e",

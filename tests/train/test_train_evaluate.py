@@ -151,15 +151,18 @@ def test_training_evaluates_saves_and_links_the_best(trained: tuple[int, Path]) 
     assert code == 0
     found = lines(folder / "run")
     rows = {line.step: line.metrics for line in found if "eval/success_rate" in line.metrics}
-    assert set(rows) == {3, 5}, "every 3 iterations, and at the end"
+    assert set(rows) in ({3, 5}, {5}), "3 only if the simulators were up before iteration 5"
     assert set(rows[5]) == {"eval/success_rate", "eval/success_at_end", "eval/return", "eval/episode_length"}
     phases = [(line.step, line.detail()["phase"]) for line in found if line.event == "eval"]
-    assert phases == [(3, "start"), (3, "done"), (5, "start"), (5, "done")]
+    assert phases[-2:] == [(5, "start"), (5, "done")], "the final one always runs"
+    assert phases[:-2] in ([(3, "start"), (3, "done")], [(3, "skipped")])
     for link in ("best.pt", "last.pt"):
         info = read_checkpoint_info((folder / "ck" / link).resolve())
         assert info and info.episodes == 3 and info.successes is not None
-    waited = {line.step: line.metrics.get("time/eval_wait_ratio") for line in found}
-    assert waited[4] and waited[4] > 0.3 and waited[2] == 0
+    waited = {line.step: line.metrics["time/eval_wait_ratio"] for line in found if "train/loss" in line.metrics}
+    assert set(waited) == {1, 2, 3, 4, 5} and not any(waited.values()), "training stood still for an evaluation"
+    order = [(line.step, line.event or next(iter(line.metrics))) for line in found]
+    assert order.index((5, "train/loss")) < order.index((5, "eval/success_rate")), "training did not wait for it"
 
 
 @pytest.mark.sim
@@ -192,12 +195,15 @@ def test_an_evaluation_that_was_cut_off_is_made_up_for_on_resume(
         str(tmp_path / "ck"),
     ]
 
-    def stopped_in_the_middle(*args: Any, **kwargs: Any) -> Any:
-        signal.raise_signal(signal.SIGTERM)
-        return run_episodes(*args, **kwargs)
+    wait = train_diffusion.EvaluationBeside.wait
+
+    def stopped_in_the_middle(self: Any, stop: Any) -> Any:
+        for note in wait(self, stop):
+            yield note
+            signal.raise_signal(signal.SIGTERM)  # at the first note: it has begun
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_diffusion, "run_episodes", stopped_in_the_middle)
+        patch.setattr(train_diffusion.EvaluationBeside, "wait", stopped_in_the_middle)
         assert main([*flags, "--run-dir", str(tmp_path / "1")]) == 130
     assert lines(tmp_path / "1")[-1].detail()["state"] == "interrupted"
     assert (tmp_path / "ck" / "last.pt").exists() and not (tmp_path / "ck" / "best.pt").exists()
