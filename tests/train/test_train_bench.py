@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from torch.nn import functional
 
 from pidec_train.__main__ import main as pidec_train
 from pidec_train.algos.dispatches import count_dispatches
+from pidec_train.algos.stepping import Stepper
 from pidec_train.bench.__main__ import main as bare_bench
 from pidec_train.bench.contenders import PARTS, OurRacer, Setting, UpstreamRacer, contenders_on
 from pidec_train.bench.guard import STEPS, _losses
@@ -28,6 +30,7 @@ from pidec_train.bench.synthetic import ACT_DIM, OBS_DIM, peg_like_demos
 from pidec_train.bench.upstream_way import UpstreamWay
 from pidec_train.data.windows import build_windows
 from pidec_train.models.diffusion_policy import DiffusionPolicy
+from tests.fakes import fake_cuda_graphs
 
 CPU = torch.device("cpu")
 # Counted in upstream's own program at batch 1024 on PegInsertionSide's demos; 4,092 together.
@@ -123,11 +126,16 @@ def test_every_part_of_an_iteration_is_told_apart(setting: Setting) -> None:
         assert list(watch.milliseconds()) == list(PARTS)
 
 
-def test_the_guard_gives_both_the_same_inputs(setting: Setting) -> None:
-    """Else it would measure the noise and not the graph."""
-    first, second = (_losses(OurRacer(setting, graph=False, compiled=False, precision="fp32")) for _ in range(2))
-    assert len(first) == STEPS and torch.equal(first, second)
-    assert len(torch.unique(first)) == STEPS, "the same batch again and again"
+def test_the_guard_compares_the_same_iterations(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Same weights, batches and noise, loss by loss: else it would measure chance and not the graph.
+
+    Captured on a stand-in for CUDA's graphs, which runs the same operations, so that nothing may differ.
+    """
+    eager = _losses(OurRacer(setting, graph=False, compiled=False, precision="fp32"))
+    monkeypatch.setattr("pidec_train.bench.contenders.Stepper", partial(Stepper, cuda=fake_cuda_graphs))
+    captured = _losses(OurRacer(setting, graph=True, compiled=False, precision="fp32"))
+    assert len(eager) == STEPS and torch.equal(eager, captured)
+    assert len(torch.unique(eager)) == STEPS, "the same batch again and again"
 
 
 def test_what_needs_cuda_says_so_on_a_cpu() -> None:
@@ -266,6 +274,18 @@ def test_a_bare_machine_with_torch_and_numpy_can_run_it(tmp_path: Path) -> None:
     assert rows["eager"]["dispatches"] < rows["upstream"]["dispatches"] / 2
     assert rows["graph"]["reason"] == "needs CUDA"
     assert "compiler" in rows["compile"]["reason"] and rows["compile"]["iterations_per_min"] is None
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_every_contender_has_a_figure_and_the_guard_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bare_bench(["--quick", "--batch-sizes", "256", "--seconds", "0.2", "--rounds", "2", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    rows = result["batches"][0]["contenders"]
+    assert [row["reason"] for row in rows] == [None] * len(CONTENDERS)
+    assert all(row["iterations_per_min"] and row["share_of_peak"] and row["memory_bytes"] for row in rows)
+    assert result["guard"]["largest_relative_loss_difference"] < 1e-5
+    assert set(result["peak_flops_per_second"]) == {"fp32", "tf32", "bf16"}
 
 
 def test_options_choose_the_batch_sizes() -> None:
