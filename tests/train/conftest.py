@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.train.running import Run
+
 
 @pytest.fixture(autouse=True)
 def _quiet_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -57,3 +59,8 @@ def make_demos(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture
+def run(tmp_path: Path, make_demos: Callable[..., Path]) -> Run:
+    return Run(tmp_path, make_demos())

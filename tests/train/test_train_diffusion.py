@@ -1,4 +1,4 @@
-"""The diffusion trainer from its command line: what it writes, how it stops and goes on, what it refuses."""
+"""The diffusion trainer from its command line: what it writes, how it stops, what it refuses."""
 
 from __future__ import annotations
 
@@ -17,81 +17,9 @@ import torch
 
 from pidec_train import train_diffusion
 from pidec_train.__main__ import main
-from pidec_train.algos.schedule import warmup_cosine
-from pidec_train.checkpoint import read_payload
 from pidec_train.diffusion_learner import DiffusionLearner
-from pidec_train.protocol.rundir import MetricsLine, parse_metrics, read_checkpoint_info
-
-SMALL = [
-    "--env-id",
-    "PushCube-v1",
-    "--unet-dims",
-    "8",
-    "16",
-    "--batch-size",
-    "16",
-    "--total-iters",
-    "12",
-    "--lr",
-    "1e-3",
-    "--warmup-steps",
-    "2",
-    "--log-freq",
-    "4",
-    "--eval-freq",
-    "0",
-    "--device",
-    "cpu",
-]
-
-
-class Run:
-    """`pidec-train diffusion` in this process, in folders of its own."""
-
-    def __init__(self, tmp_path: Path, demos: Path, name: str = "a") -> None:
-        self.demos, self.checkpoints = demos, tmp_path / name / "ck"
-        self._runs, self._attempt = tmp_path / name / "run", 0
-
-    @property
-    def run_dir(self) -> Path:
-        return self._runs / f"attempt-{self._attempt}"
-
-    def __call__(self, *flags: str) -> int:
-        self._attempt += 1
-        return main(["diffusion", *self.arguments(*flags)])
-
-    def arguments(self, *flags: str) -> list[str]:
-        where = ["--run-dir", str(self.run_dir), "--checkpoint-dir", str(self.checkpoints)]
-        return ["--demo-path", str(self.demos), *SMALL, *where, *flags]
-
-    def lines(self) -> list[MetricsLine]:
-        return [line for _, line in parse_metrics((self.run_dir / "metrics.jsonl").read_bytes())]
-
-    def rows(self) -> dict[int, dict[str, float | None]]:
-        return {line.step or 0: line.metrics for line in self.lines() if line.metrics}
-
-    def events(self, name: str) -> list[dict[str, Any]]:
-        return [{"step": line.step, **line.detail()} for line in self.lines() if line.event == name]
-
-    def last(self) -> dict[str, Any]:
-        return read_payload(self.checkpoints / "last.pt")
-
-
-@pytest.fixture
-def run(tmp_path: Path, make_demos: Callable[..., Path]) -> Run:
-    return Run(tmp_path, make_demos())
-
-
-def stop_after(monkeypatch: pytest.MonkeyPatch, iteration: int) -> None:
-    """Deliver a real SIGTERM to this process in the middle of one iteration."""
-    advance = DiffusionLearner.advance
-
-    def advance_and_signal(self: DiffusionLearner, at_most: int) -> Any:
-        if self.iteration + 1 == iteration:
-            signal.raise_signal(signal.SIGTERM)
-        return advance(self, at_most)
-
-    monkeypatch.setattr(DiffusionLearner, "advance", advance_and_signal)
+from pidec_train.protocol.rundir import read_checkpoint_info
+from tests.train.running import SMALL, Run, poison
 
 
 def test_a_run_leaves_curve_and_checkpoint(run: Run) -> None:
@@ -130,32 +58,6 @@ def test_saves_every_so_often_and_keeps_the_last(run: Run) -> None:
     assert sorted(p.name for p in run.checkpoints.glob("*.pt")) == ["last.pt", "step-000000012.pt"]
 
 
-@pytest.mark.parametrize("batch_size", ["16", "100"])  # several epochs; a batch larger than the demos
-def test_stopped_and_resumed_equals_undisturbed(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: str
-) -> None:
-    """A job that was interrupted must not end up as another experiment: every bit is the same."""
-    assert run("--batch-size", batch_size) == 0
-    other = Run(tmp_path, run.demos, "b")
-    with monkeypatch.context() as patch:
-        stop_after(patch, 7)
-        assert other("--batch-size", batch_size) == 130
-    assert other.events("end")[0]["state"] == "interrupted"
-    assert "iteration 7" in other.events("end")[0]["reason"]
-    assert other.last()["step"] == 7
-    assert other("--batch-size", batch_size, "--resume") == 0
-    assert other.events("start")[0]["resumed_step"] == 7 and min(other.rows()) == 8
-    undisturbed, resumed = run.last(), other.last()
-    for weights in ("agent", "ema_agent"):
-        for name, tensor in undisturbed[weights].items():
-            assert torch.equal(tensor, resumed[weights][name]), (weights, name)
-    assert torch.equal(undisturbed["generators"]["noise"], resumed["generators"]["noise"])
-    moments = [payload["optimizer"]["state"][3]["exp_avg_sq"] for payload in (undisturbed, resumed)]
-    assert torch.equal(*moments)
-    info = read_checkpoint_info(other.checkpoints / "step-000000012.pt")
-    assert info and info.parent_sha256, "where it came from is not told"
-
-
 def test_demos_recorded_by_maniskills_own_programs_train_as_they_are(tmp_path: Path, repo: Path) -> None:
     recorded = Run(tmp_path, repo / "tests" / "data" / "maniskill_cli_pushcube.h5")
     assert recorded("--action-norm", "min_max") == 0
@@ -182,78 +84,6 @@ def test_another_seed_is_another_run(run: Run, tmp_path: Path) -> None:
     assert not torch.equal(run.last()["agent"][name], other.last()["agent"][name])
 
 
-def test_thread_count_comes_back_with_the_state(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two threads add in another order than one: the resumed run would drift from what it was."""
-    with monkeypatch.context() as patch:
-        stop_after(patch, 3)
-        run()
-    path = run.checkpoints / "last.pt"
-    assert read_payload(path)["threads"] == 1
-    torch.set_num_threads(2)
-    assert run("--resume") == 0
-    assert torch.get_num_threads() == 1
-
-
-@pytest.mark.parametrize(
-    ("flags", "told"),
-    [
-        (["--lr", "0.1"], "lr is 0.1 but was 0.001"),
-        (["--total-iters", "20"], "total_iters is 20 but was 12"),
-        (["--unet-dims", "16", "32"], "unet_dims is [16, 32] but was [8, 16]"),
-        (["--num-demo-traj", "2"], "num_demo_traj is 2 but was None"),
-    ],
-)
-def test_resume_refuses_another_config_by_name(run: Run, capsys: Any, flags: list[str], told: str) -> None:
-    assert run() == 0
-    assert run("--resume", *flags) == 2
-    assert f"cannot resume with another config: {told}" in capsys.readouterr().err
-    assert run.events("end")[0]["state"] == "failed"
-
-
-def test_resume_refuses_other_demos_under_the_same_name(run: Run, make_demos: Any, capsys: Any) -> None:
-    assert run() == 0
-    make_demos(seed=5)
-    assert run("--resume") == 2
-    assert "does not hold the demos the run began with" in capsys.readouterr().err
-
-
-def test_resume_may_change_what_does_not_matter(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    with monkeypatch.context() as patch:
-        stop_after(patch, 3)
-        run()
-    moved = run.demos.rename(run.demos.with_name("moved.h5"))
-    run.demos.with_suffix(".json").rename(moved.with_suffix(".json"))
-    run.demos = moved
-    assert run("--resume", "--log-freq", "1", "--save-freq", "4", "--num-eval-episodes", "7") == 0
-    assert [event["step"] for event in run.events("checkpoint")] == [4, 8, 12]
-
-
-def test_resume_passes_over_a_damaged_checkpoint_and_says_so(
-    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    """A disk error in the newest checkpoint costs some iterations; with nothing good left it is no silent restart."""
-    with monkeypatch.context() as patch:
-        stop_after(patch, 5)
-        run()
-    (run.checkpoints / "best.pt").symlink_to("step-000000005.pt")  # as if it had been evaluated
-    assert run("--resume") == 0
-    damaged = run.checkpoints / "step-000000012.pt"
-    damaged.write_bytes(damaged.read_bytes()[:-5])
-    assert run("--resume") == 0
-    assert run.events("start")[0]["resumed_step"] == 5
-    assert "step-000000012.pt is passed over" in run.events("warning")[0]["message"]
-    for path in run.checkpoints.glob("step-*.pt"):
-        path.write_bytes(b"")
-    assert run("--resume") == 1
-    assert "no checkpoint in" in capsys.readouterr().err
-
-
-def test_resume_without_a_checkpoint_begins_afresh_and_says_so(run: Run) -> None:
-    assert run("--resume") == 0
-    assert "beginning afresh" in run.events("warning")[0]["message"]
-    assert run.last()["step"] == 12
-
-
 def test_a_fresh_run_in_a_used_folder_does_not_mix_with_the_old_one(run: Run) -> None:
     assert run() == 0
     assert run("--demo-path", "nowhere.h5") == 2
@@ -261,17 +91,6 @@ def test_a_fresh_run_in_a_used_folder_does_not_mix_with_the_old_one(run: Run) ->
     assert run("--total-iters", "6") == 0
     assert run.last()["step"] == 6
     assert "moved to" in run.events("warning")[0]["message"]
-
-
-def poison(monkeypatch: pytest.MonkeyPatch, change: Callable[[DiffusionLearner], None]) -> None:
-    """Let `change` do its harm before each iteration."""
-    advance = DiffusionLearner.advance
-
-    def poisoned(self: DiffusionLearner, at_most: int) -> Any:
-        change(self)
-        return advance(self, at_most)
-
-    monkeypatch.setattr(DiffusionLearner, "advance", poisoned)
 
 
 def test_a_loss_that_is_not_finite_twice_ends_the_run_and_keeps_the_last_good_state(
@@ -333,31 +152,6 @@ def test_out_of_memory_names_the_next_batch_size(run: Run, monkeypatch: pytest.M
     assert "CUDA out of memory at batch_size 64. Try --batch-size 32." in capsys.readouterr().err
 
 
-def test_a_longer_run_says_what_becomes_of_the_schedule(run: Run, capsys: Any) -> None:
-    """A finished run goes on, at a rate that somebody chose knowingly."""
-    assert run() == 0
-    assert run("--resume", "--extend-to", "30") == 0
-    assert run.last()["step"] == 30 and run.events("start")[0]["total_steps"] == 30
-    told = run.events("warning")[0]["message"]
-    assert "extended from 12 to 30 iterations" in told and "from 2.45e-05 at iteration 12" in told
-    assert run.rows()[13]["train/lr"] == pytest.approx(1e-3 * warmup_cosine(12, 2, 30))
-    capsys.readouterr()
-    assert run("--resume") == 2
-    assert "extended to 30 iterations, past 12. Use --extend-to 30" in capsys.readouterr().err
-    assert run("--resume", "--extend-to", "12") == 2
-    assert "extend_to 12 must be more than total_iters 12" in capsys.readouterr().err
-
-
-def test_a_run_that_was_extended_from_the_middle_equals_one_that_was_that_long(run: Run, tmp_path: Path) -> None:
-    """What is extended is the end of the schedule, nothing else: the same batches and noise."""
-    assert run("--total-iters", "2", "--warmup-steps", "50") == 0
-    assert run("--total-iters", "2", "--warmup-steps", "50", "--resume", "--extend-to", "12") == 0
-    other = Run(tmp_path, run.demos, "b")
-    assert other("--total-iters", "12", "--warmup-steps", "50") == 0
-    name = "noise_pred_net.final_conv.1.weight"
-    assert torch.equal(run.last()["agent"][name], other.last()["agent"][name])
-
-
 def test_a_full_disk_costs_one_checkpoint_and_not_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     save = train_diffusion.CheckpointFolder.save
 
@@ -417,11 +211,6 @@ def test_joint_positions_beyond_one_need_normalisation(run: Run, make_demos: Any
     assert run("--control-mode", "pd_joint_pos") == 2
     assert "reach 2.50. Use --action-norm min_max." in capsys.readouterr().err
     assert run("--control-mode", "pd_joint_pos", "--action-norm", "min_max") == 0
-
-
-def test_resume_by_hand_needs_to_know_what(capsys: Any) -> None:
-    assert main(["diffusion", "--resume"]) == 2
-    assert "--resume needs --run-dir and --checkpoint-dir" in capsys.readouterr().err
 
 
 def test_by_hand_it_writes_into_the_workspace(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
