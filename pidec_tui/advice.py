@@ -6,10 +6,16 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pidec_train.protocol.metric_names import ITERS_PER_MIN, TIME_DATA_RATIO, TIME_EVAL_WAIT_RATIO
+from pidec_train.protocol.metric_names import (
+    ITERS_PER_MIN,
+    TIME_DATA_RATIO,
+    TIME_EVAL_WAIT_RATIO,
+    TIME_SAVE_WAIT_RATIO,
+)
 
 from .board import Board, TraceView
 from .charts.ticks import number
+from .manager.jobs import JobEvent
 from .trace import RATE
 from .words import percent
 
@@ -26,19 +32,22 @@ class Facts:
 
     Attributes:
         rates: steps per minute of this run, oldest first.
-        data_ratio, eval_wait_ratio: shares of the time, 0 to 1.
+        data_ratio, eval_wait_ratio, save_wait_ratio: shares of the time, 0 to 1.
         gpu_load: percent, mean of the last half minute; None without a GPU.
         cpu_load: percent of all cores, mean of the last half minute.
         uses_gpu: whether the run itself runs on the GPU.
+        evaluating: whether an evaluation of its own runs beside it.
     """
 
     rates: Sequence[float] = ()
     data_ratio: float | None = None
     eval_wait_ratio: float | None = None
+    save_wait_ratio: float | None = None
     gpu_load: float | None = None
     cpu_load: float | None = None
     cores: int = 1
     uses_gpu: bool = True
+    evaluating: bool = False
 
 
 def advice(facts: Facts) -> str:
@@ -55,6 +64,11 @@ def advice(facts: Facts) -> str:
         )
     if facts.data_ratio is not None and facts.data_ratio >= WAIT_SHARE:
         return f"Waits for data {percent(facts.data_ratio)} of the time: the CPU that gathers batches is the limit."
+    if facts.save_wait_ratio is not None and facts.save_wait_ratio >= WAIT_SHARE:
+        return (
+            f"Waits for checkpoints to be written {percent(facts.save_wait_ratio)} of the time: "
+            "a larger save_freq or a faster disk would help."
+        )
     if not rates:
         return ""
     now, median = statistics.fmean(rates[-RECENT:]), statistics.median(rates)
@@ -64,6 +78,8 @@ def advice(facts: Facts) -> str:
 
 
 def _outside(facts: Facts) -> str:
+    if facts.evaluating:
+        return "Its own evaluation runs beside it and shares the machine."
     if facts.cpu_load is not None and facts.cpu_load >= CPU_BUSY:
         return f"The CPU is full ({facts.cpu_load:.0f}% of {_cores(facts)}): something else may be using it."
     if facts.uses_gpu and facts.gpu_load is not None and facts.gpu_load >= GPU_BUSY:
@@ -104,6 +120,7 @@ def facts_of(board: Board, trace: TraceView) -> Facts:
         rates=[rate for rate in curve.ys if rate == rate] if curve else (),
         data_ratio=trace.last(TIME_DATA_RATIO),
         eval_wait_ratio=trace.last(TIME_EVAL_WAIT_RATIO),
+        save_wait_ratio=trace.last(TIME_SAVE_WAIT_RATIO),
         gpu_load=statistics.fmean(board.gpu_load) if board.gpu_load else None,
         cpu_load=statistics.fmean(board.cpu_load) if board.cpu_load else None,
         cores=host.cores if host else 1,
@@ -111,4 +128,17 @@ def facts_of(board: Board, trace: TraceView) -> Facts:
         and job is not None
         and job.config.get("device") != "cpu"
         and job.kind not in ("demos", "adapt"),
+        evaluating=evaluating(board.events),
     )
+
+
+def evaluating(events: Sequence[JobEvent]) -> bool:
+    """Whether an evaluation has begun and not ended; there is one at a time."""
+    step, runs = None, False
+    for event in events:
+        phase = event.detail.get("phase") if event.event == "eval" else None
+        if phase == "start":
+            step, runs = event.step, True
+        elif event.event in ("start", "end") or (phase in ("done", "failed") and event.step == step):
+            runs = False
+    return runs

@@ -29,6 +29,7 @@ TRAIN_LR = "train/lr"
 TRAIN_SKIPPED = "train/skipped_updates"
 ITERS_PER_MIN = "throughput/iters_per_min"
 ENV_STEPS_PER_MIN = "throughput/env_steps_per_min"
+EVAL = "eval/"  # the names of an evaluation begin so; its row may come after rows of later steps
 EVAL_SUCCESS_RATE = "eval/success_rate"
 EVAL_SUCCESS_AT_END = "eval/success_at_end"
 EVAL_RETURN = "eval/return"

@@ -193,9 +193,11 @@ def list_checkpoints(folder: Path) -> list[Path]:
 class MetricsLine(BaseModel):
     """One line of metrics.jsonl: a row of metrics at a step, or an event.
 
-    Events: `start` (kind, step_name, total_steps, resumed_step), `checkpoint` (step, path), `eval` (step,
-    phase "start" or "done", successes, episodes, seconds), `progress` (step; where rows are rare), `warning` (message),
-    `end` (state, reason).
+    Events: `start` (kind, step_name, total_steps, resumed_step), `checkpoint` (step, path), `eval` (step and phase:
+    "start"; "done" with successes, episodes, seconds; "skipped" with by, the newer step that was evaluated instead;
+    "failed" with message), `progress` (step; where rows are rare), `warning` (message), `end` (state, reason). Readers
+    pass over what they do not know. Evaluations and checkpoints finish beside the training: their lines may follow
+    rows of later steps.
     """
 
     model_config = ConfigDict(extra="allow")

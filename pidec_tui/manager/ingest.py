@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pidec_train.protocol.metric_names import EVAL
 from pidec_train.protocol.rundir import MetricsLine, parse_metrics
 
 from .joblog import JobLog
@@ -83,13 +84,18 @@ class Ingest:
             step = line.seq if line.step is None else line.step
             points += [(line.seq, name, step, line.time, finite(value)) for name, value in line.metrics.items()]
             if line.step is not None:
-                progress["step"] = line.step
+                progress["step"] = line.step if _sets_progress(line) else self._further(job, line.step, progress)
             if line.event is not None:
                 self._event(job, attempt, kind, line, progress)
         if points:
             self._metrics.add_points(job, attempt, points)
         if progress:
             self._log.update_job(job, **progress)
+
+    def _further(self, job: int, step: int, progress: dict[str, Any]) -> int:
+        """`step`, or how far the job is if that is further."""
+        known = progress["step"] if "step" in progress else self._log.columns(job, "step")[0]
+        return step if known is None else max(step, known)
 
     def _event(self, job: int, attempt: int, kind: str, line: MetricsLine, progress: dict[str, Any]) -> None:
         detail = line.detail()
@@ -107,6 +113,14 @@ class Ingest:
                 self._log.update_attempt(job, attempt, fresh=1)
         elif line.event == "checkpoint":
             self._log.update_attempt(job, attempt, new_checkpoint=1)
+
+
+def _sets_progress(line: MetricsLine) -> bool:
+    """Whether a line speaks of where the job is, and not of an earlier step: evaluations and checkpoints finish beside
+    the training that went on."""
+    if line.event is None:
+        return any(not name.startswith(EVAL) for name in line.metrics)
+    return line.event in ("start", "progress")
 
 
 def _fits(number: int) -> bool:

@@ -121,7 +121,7 @@ def events_of(events: tuple[JobEvent, ...], colours: dict[str, str], now: float)
         return Text("none yet", colours["muted"])
     table = Table.grid(padding=(0, 2, 0, 0))
     for event in list(reversed(events))[:_NEWEST_EVENTS]:
-        warning = event.event == "warning"
+        warning = event.event == "warning" or (event.event == "eval" and event.detail.get("phase") == "failed")
         table.add_row(
             Text(moment(event.time, now), colours["muted"]),
             Text(f"! {event.event}" if warning else event.event, colours["warning"] if warning else ""),
@@ -143,6 +143,12 @@ def _told(event: JobEvent) -> str:
     if event.event == "eval":
         if detail.get("phase") == "start":
             return f"{at}: begins"
+        if detail.get("phase") == "skipped":
+            by = detail.get("by")
+            newer = f"step {by:,}" if isinstance(by, int) else "a newer checkpoint"
+            return f"{at}: left out, {newer} was evaluated instead"
+        if detail.get("phase") == "failed":
+            return f"{at}: failed: {detail.get('message', '')}"
         if detail.get("successes") is not None and detail.get("episodes"):
             return f"{at}: {detail['successes']} of {detail['episodes']} succeeded"
     said = [

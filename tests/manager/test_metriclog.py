@@ -145,3 +145,38 @@ def test_progress_and_events_come_from_the_lines(reader: Reader) -> None:
     assert reader.manager.events(reader.job, after_row=events[0].row_id) == events[1:]
     assert reader.manager.latest(reader.job) == {"a": 0.5}
     assert reader.manager.metric_names(reader.job) == ["a"]
+
+
+def test_what_finishes_beside_the_training_does_not_turn_its_progress_back(reader: Reader) -> None:
+    """Lost: an evaluation of iteration 10 that ends at iteration 30 sets the job's share and end back to a third."""
+
+    def step() -> int | None:
+        reader.read()
+        return reader.manager.job(reader.job).step
+
+    reader.write({"seq": 0, "event": "start", "step": 0, "total_steps": 90}, row(1, 30))
+    assert step() == 30
+    reader.write(
+        {"seq": 2, "event": "checkpoint", "step": 20, "path": "x"},
+        {"seq": 3, "event": "eval", "step": 10, "phase": "done", "successes": 1, "episodes": 2},
+        row(4, 10, name="eval/success_rate"),
+        {"seq": 5, "event": "eval", "step": 20, "phase": "skipped", "by": 30},
+        {"seq": 6, "event": "eval", "step": 20, "phase": "of a later version"},
+    )
+    assert step() == 30 and reader.manager.latest(reader.job) == {"a": 0.5, "eval/success_rate": 0.5}
+    reader.write(row(7, 40), row(8, 20, name="eval/success_rate"))
+    assert step() == 40
+    reader.write({"seq": 9, "event": "eval", "step": 50, "phase": "start"})
+    assert step() == 50, "of a job that only evaluates, these are the news"
+    reader.attempt(2)
+    reader.path = reader.path.with_name("second.jsonl")
+    reader.write({"seq": 0, "event": "start", "step": 20, "resumed_step": 20})
+    assert step() == 20, "a resumed attempt does begin further back"
+
+
+def test_a_command_that_counts_from_nothing_again_is_believed(reader: Reader) -> None:
+    reader.write(row(0, 90))
+    reader.read()
+    reader.write(row(1, 5))
+    reader.read()
+    assert reader.manager.job(reader.job).step == 5

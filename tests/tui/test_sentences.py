@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pidec_tui.advice import Facts, advice
+from pidec_tui.advice import Facts, advice, evaluating
 from pidec_tui.board import Activity
 from pidec_tui.manager.jobs import Attempt, Job, JobEvent, JobState, MetricPoint
 from pidec_tui.plans import plans
@@ -30,6 +30,11 @@ EVEN = [950.0] * 20
         ),
         (Facts([*EVEN, 400, 410, 405], gpu_load=50, cpu_load=98, cores=2), "The CPU is full (98% of 2 cores)"),
         (Facts([*EVEN, 400, 410, 405], gpu_load=50, cpu_load=20), "look at disk, clocks and temperature"),
+        (Facts(EVEN, save_wait_ratio=0.31, gpu_load=10), "Waits for checkpoints to be written 31% of the time"),
+        (
+            Facts([*EVEN, 400, 410, 405], gpu_load=99, evaluating=True),
+            "Slower than usual: 405 per minute, its median is 950. Its own evaluation runs beside it",
+        ),
         (Facts(EVEN, gpu_load=97), "Limited by the GPU (97% busy): as fast as it goes. 950 per minute, median 950."),
         (Facts(EVEN, gpu_load=23), "The GPU is 23% busy and waits for the CPU: a larger batch costs little."),
         (Facts(EVEN, gpu_load=70), "The GPU is 70% busy."),
@@ -156,6 +161,34 @@ def test_a_resumed_run_is_not_slowed_by_the_night_in_between() -> None:
     assert trace.activity(JOB).ends == NOW + 40_060 + 420
 
 
+def test_an_evaluation_that_ends_late_does_not_turn_rate_and_end_back() -> None:
+    """Lost: while evaluations run beside the training, a rate below zero and an ETA of never."""
+    trace = Trace(42)
+    trace.take(points(1, [(100, NOW), (200, NOW + 60), (300, NOW + 120)]))
+    trace.take([MetricPoint(4, 1, 3, 100, NOW + 125, "eval/success_rate", 0.5)])
+    assert trace.activity(JOB) == Activity(100.0, NOW + 120 + 700 / 100 * 60)
+    trace.take(points(1, [(400, NOW + 180)], first_id=5))
+    view = trace.view()
+    assert list(view.curves[RATE].ys) == [100.0, 100.0, 100.0]
+    assert list(view.curves["eval/success_rate"].xs) == [100]
+
+
+def test_an_evaluation_is_seen_to_run_until_it_ends() -> None:
+    """Lost: "something else may be using it" about the run's own evaluation, or for ever after it has failed."""
+    told: list[JobEvent] = []
+
+    def after(event: str, step: int | None, **detail: object) -> bool:
+        told.append(JobEvent(len(told), 1, len(told), step, NOW, event, dict(detail)))
+        return evaluating(told)
+
+    assert not after("start", 0)
+    assert after("eval", 10, phase="start")
+    assert after("eval", 20, phase="skipped") and after("eval", 10, phase="of a later version")
+    assert after("checkpoint", 30) and not after("eval", 10, phase="done", successes=1, episodes=2)
+    assert after("eval", 30, phase="start") and not after("eval", 30, phase="failed", message="no")
+    assert after("eval", 40, phase="start") and not after("start", 40, resumed_step=40)
+
+
 def test_which_charts_a_job_gets() -> None:
     """Lost: empty charts beside curves that were logged."""
     train = plans(["train/loss", "train/lr", "throughput/iters_per_min", "eval/success_rate"], "iteration")
@@ -181,6 +214,10 @@ def test_which_charts_a_job_gets() -> None:
         ("start", {"step_name": "demo", "total_steps": 100, "resumed_step": 40}, "100 demos, from step 40"),
         ("eval", {"phase": "start"}, "step 7: begins"),
         ("eval", {"phase": "done", "successes": 12, "episodes": 40, "seconds": 9.0}, "step 7: 12 of 40 succeeded"),
+        ("eval", {"phase": "skipped"}, "step 7: left out, a newer checkpoint was evaluated instead"),
+        ("eval", {"phase": "skipped", "by": 9000}, "step 7: left out, step 9,000 was evaluated instead"),
+        ("eval", {"phase": "failed", "message": "a simulator died"}, "step 7: failed: a simulator died"),
+        ("eval", {"phase": "of a later version"}, "step 7, phase of a later version"),
         ("checkpoint", {"path": "/x.pt"}, "step 7"),
         ("warning", {"message": "loss is not finite"}, "loss is not finite"),
         ("end", {"state": "succeeded", "reason": ""}, "step 7, state succeeded"),
