@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,10 +48,10 @@ class WandbRun:
     def __init__(self, kind: str, step_name: str, config: Mapping[str, Any], run_dir: Path) -> None:
         self._run_dir = run_dir
         self._began = time.monotonic()
-        self._stored = 0
+        self._folders: list[Path] = []  # of artifacts
         self._up = self._given_up = False
         self._news: SimpleQueue[tuple[str, str]] = SimpleQueue()
-        self._requests: SimpleQueue[tuple[bytes, _Held | None]] = SimpleQueue()
+        self._requests: SimpleQueue[tuple[bytes, _Held | None] | None] = SimpleQueue()
         self._process = _start()
         threading.Thread(target=self._send, name="to W&B", daemon=True).start()
         self._reader = threading.Thread(target=self._receive, name="from W&B", daemon=True)
@@ -75,9 +76,10 @@ class WandbRun:
         Raises:
             OSError: it cannot be read, or the run folder cannot take it.
         """
-        self._stored += 1
-        folder = self._run_dir.absolute() / FILES / f"{self._stored:04d}-{path.stem}"
-        folder.mkdir(parents=True, mode=0o700)
+        files = self._run_dir.absolute() / FILES
+        files.mkdir(mode=0o700, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{path.stem}-", dir=files))
+        self._folders.append(folder)
         request = {"artifact": path.name, "folder": str(folder), "step": step, "aliases": list(aliases)}
         try:
             held = _hold(path, folder)
@@ -116,12 +118,12 @@ class WandbRun:
         self._requests.put((json.dumps(request, default=str).encode() + b"\n", held))
 
     def _send(self) -> None:
-        """Thread: from the queue into the pipe."""
+        """Thread: from the queue into the pipe, until the process ends."""
         pipe = self._process.stdin
         assert pipe
         with contextlib.suppress(OSError), pipe:  # a dead process is noticed by the other thread
-            while True:
-                line, held = self._requests.get()
+            while request := self._requests.get():
+                line, held = request
                 if held and (problem := held.copy()):
                     self._news.put(("problem", problem))
                     continue
@@ -140,8 +142,10 @@ class WandbRun:
         code = self._process.wait()
         if last not in ("off", "finished") and not self._given_up:
             self._news.put(("off", f"its process ended with code {code}"))
-        if not self._up:
-            shutil.rmtree(self._run_dir / FILES, ignore_errors=True)  # nobody will come for them
+        if not self._up:  # nobody will come for them
+            for folder in self._folders:
+                shutil.rmtree(folder, ignore_errors=True)
+        self._requests.put(None)
 
 
 def _start() -> subprocess.Popen[bytes]:

@@ -211,7 +211,7 @@ def test_the_files_of_a_run_that_wandb_never_heard_of_do_not_fill_the_disk(
     with tracked(tmp_path) as metrics:
         metrics.artifact(checkpoint(tmp_path), step=3, aliases=("best",), info={})
         held = list(tmp_path.glob("wandb-files/*/*.pt"))
-    assert len(held) == 1 and not list(tmp_path.glob("wandb-files"))
+    assert len(held) == 1 and not list(tmp_path.glob("wandb-files/*"))
 
 
 def test_a_killed_trainer_leaves_no_process_and_a_run_that_can_be_read(tmp_path: Path) -> None:
@@ -353,4 +353,13 @@ def test_only_the_owner_may_read_what_waits_for_wandb(tmp_path: Path) -> None:
     with tracked(tmp_path) as metrics:
         metrics.artifact(checkpoint(tmp_path), step=3, aliases=("best",), info={})
     (folder,) = (tmp_path / "wandb-files").iterdir()
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (folder, folder.parent)] == [0o700, 0o700]
+
+
+def test_a_run_resumed_in_the_same_folder_keeps_what_the_first_one_stored(tmp_path: Path) -> None:
+    """`wandb sync` of the first half would find its checkpoints gone, and the second half could store none."""
+    path = checkpoint(tmp_path)
+    for _ in range(2):
+        with tracked(tmp_path) as metrics:
+            metrics.artifact(path, step=3, aliases=("last",), info={})
+    assert warnings(tmp_path) == [] and len(list(tmp_path.glob("wandb-files/*/*.pt"))) == 2
