@@ -16,7 +16,7 @@ from tests.tui.scene import Scene
 def test_defaults_survive_the_form(kind: str) -> None:
     """Lost: a form that changes a value by being opened."""
     fields = form_fields(kind)
-    texts = {field.name: field.default if field.default is not None else "x" for field in fields}
+    texts = {field.name: field.default if field.default is not None else "x.pt" for field in fields}
     config = parse_config(kind, values_of(fields, texts))
     for field in fields:
         info = type(config).model_fields[field.name]
