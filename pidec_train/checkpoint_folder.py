@@ -159,12 +159,12 @@ class CheckpointFolder:
 
     def _prune(self) -> None:
         """Delete all but best, last, those that are kept and the one in the making."""
-        wanted = self._linked() | self._kept | self._in_making
-        if best := self._best():
-            wanted.add(best.name)
-        for path in list_checkpoints(self.path):
-            if path.name not in wanted:
-                with contextlib.suppress(OSError):  # the .json first: without it the .pt is not listed any more
+        with contextlib.suppress(OSError):  # what cannot be deleted now is no reason not to go on
+            wanted = self._linked() | self._kept | self._in_making
+            if best := self._best():
+                wanted.add(best.name)
+            for path in list_checkpoints(self.path):
+                if path.name not in wanted:  # the .json first: without it the .pt is not listed any more
                     sidecar(path).unlink(missing_ok=True)
                     path.unlink()
         self._sweep()
@@ -174,7 +174,7 @@ class CheckpointFolder:
         wanted = self._linked() | self._in_making
         temporary = (".step-", f".{BEST}.", f".{LAST}.")
         in_making = tuple(f".{name}." for name in self._in_making)
-        with contextlib.suppress(OSError):  # what cannot be cleared away now is no reason not to go on
+        with contextlib.suppress(OSError):  # as above
             for path in list(self.path.iterdir()):
                 if path.name.startswith("."):
                     stale = path.name.startswith(temporary) and not path.name.startswith(in_making)

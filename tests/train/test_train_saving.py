@@ -79,9 +79,10 @@ def test_what_goes_wrong_in_a_save_is_told(tmp_path: Path) -> None:
         raise RunFailed("the weights are not finite")
 
     saver.submit(1, diverged, keep=True)
+    (first,) = saver.wait()
     shutil.rmtree(folder.path)
     saver.submit(2, snapshot(2), keep=True)
-    first, second = saver.wait()
+    (second,) = saver.wait()
     assert isinstance(first.error, RunFailed) and first.path is None
     assert isinstance(second.error, OSError) and second.error.errno == errno.ENOENT
     folder.path.mkdir()
