@@ -138,11 +138,11 @@ class DiffusionStep:
             loss = self._loss(self.policy, obs_seq, actions, noise, steps)
         gradients = torch.autograd.grad(loss, self._weights)
         with torch.no_grad():
-            self._update(slot, loss, gradients)
+            self._update(slot, loss, [_laid_out_as(w, g) for w, g in zip(self._weights, gradients, strict=True)])
 
-    def _update(self, slot: int, loss: Tensor, gradients: tuple[Tensor, ...]) -> None:
+    def _update(self, slot: int, loss: Tensor, gradients: list[Tensor]) -> None:
         self._not_finite.zero_()
-        torch._amp_foreach_non_finite_check_and_unscale_(list(gradients), self._not_finite, self._one)
+        torch._amp_foreach_non_finite_check_and_unscale_(gradients, self._not_finite, self._one)
         for weight, gradient in zip(self._weights, gradients, strict=True):
             weight.grad = gradient
         self._lr.copy_(self._lrs[slot])
@@ -173,6 +173,8 @@ class DiffusionStep:
             group["lr"] = self._lr
         # How torch.amp.GradScaler tells a fused optimizer to leave an update out; on the device, without a question.
         self.optimizer.found_inf = self._not_finite  # type: ignore[attr-defined]
+        # Capturable and run eagerly, before the capture: torch warns of that as of a mistake.
+        self.optimizer._warned_capturable_if_run_uncaptured = True  # type: ignore[attr-defined]
 
     def _fill_optimizer(self) -> None:
         """Let the optimizer make its tensors now, all 0, by an update that is left out."""
@@ -180,3 +182,14 @@ class DiffusionStep:
             weight.grad = torch.zeros_like(weight)
         self._not_finite.fill_(1.0)
         self.optimizer.step()
+
+
+def _laid_out_as(weight: Tensor, gradient: Tensor) -> Tensor:
+    """`gradient` with the strides of `weight`.
+
+    The fused update walks through both as through one row of numbers; compilers and convolutions like to hand out
+    gradients in an order of their own. (`backward` would have taken care of that.)
+    """
+    if gradient.stride() == weight.stride():
+        return gradient
+    return torch.empty_like(weight).copy_(gradient)

@@ -149,11 +149,16 @@ class Batches:
 
     def choose(self, out: Tensor) -> None:
         """Write the windows of the next batches into `out` (batches, batch_size), int64; see `Windows.gather`."""
-        for row in out:
-            if self._position + self.batch_size > len(self._order):
+        filled = 0
+        while filled < len(out):
+            left = (len(self._order) - self._position) // self.batch_size  # whole batches of this epoch
+            if not left:
                 self._shuffle()
-            row.copy_(self._order[self._position : self._position + self.batch_size])
-            self._position += self.batch_size
+                continue
+            taken = min(left, len(out) - filled)
+            end = self._position + taken * self.batch_size
+            out[filled : filled + taken].view(-1).copy_(self._order[self._position : end])
+            self._position, filled = end, filled + taken
 
     def state(self) -> dict[str, Any]:
         """The generator as it was before this epoch's permutation, and how far the epoch has come."""

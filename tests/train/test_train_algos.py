@@ -120,6 +120,16 @@ def test_bf16_learns_the_same_thing_less_exactly() -> None:
     assert short == pytest.approx(exact, rel=0.05)
 
 
+def test_gradients_in_another_memory_order_are_the_same_gradients() -> None:
+    """A compiler may hand them out so; the fused update would apply them to the wrong weights, without an error."""
+    straight, turned = learning(), learning()
+    for weight in turned.policy.parameters():
+        if weight.ndim == 3:
+            weight.register_hook(lambda gradient: gradient.permute(2, 0, 1).contiguous().permute(1, 2, 0))
+    assert straight.run(8) == turned.run(8)
+    assert all(torch.equal(one, other) for one, other in zip(straight.weights(), turned.weights(), strict=True))
+
+
 def test_noise_loss_is_the_mean_over_everything() -> None:
     policy = learning().policy
     obs, actions, steps = torch.randn(4, 2, OBS_DIM), torch.randn(4, 16, ACT_DIM), torch.tensor([0, 3, 50, 99])
