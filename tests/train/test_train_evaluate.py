@@ -247,7 +247,7 @@ def test_evaluate_shows_a_table(trained: tuple[int, Path], tmp_path: Path, capsy
 def test_a_policy_of_another_task_is_refused(trained: tuple[int, Path], capsys: Any) -> None:
     _, folder = trained
     assert main(["evaluate", str(folder / "ck" / "last.pt"), *QUICK, "--env-id", "PickCube-v1"]) == 2
-    assert "have obs_dim 35, but PickCube-v1 with control mode pd_ee_delta_pose has obs_dim" in capsys.readouterr().err
+    assert "the policy has obs_dim 35, but PickCube-v1 has obs_dim 42" in capsys.readouterr().err
 
 
 @pytest.mark.sim
