@@ -16,6 +16,7 @@ from pidec_train.algos.schedule import warmup_cosine
 from pidec_train.checkpoint import read_payload
 from pidec_train.protocol.rundir import read_checkpoint_info
 from tests.train.running import Run, stop_after
+from tests.train.small_disk import on_a_small_disk
 
 
 def kill_at(run: Run, iteration: int, *flags: str) -> int:
@@ -170,3 +171,36 @@ def test_a_run_that_was_extended_from_the_middle_equals_one_that_was_that_long(r
 def test_resume_by_hand_needs_to_know_what(capsys: Any) -> None:
     assert main(["diffusion", "--resume"]) == 2
     assert "--resume needs --run-dir and --checkpoint-dir" in capsys.readouterr().err
+
+
+FULL_DISK = """
+import os, shutil, sys
+from pathlib import Path
+from pidec_train.__main__ import main
+
+disk, arguments = Path(sys.argv[1]), {arguments!r}
+(disk / "filler").write_bytes(bytes(3 * 2**20 - {size} * 3 // 2))
+assert main([*arguments, "--save-freq", "5"]) == 1
+kept = sorted(path.name for path in (disk / "ck").glob("step-*.pt"))
+assert kept == ["step-000000005.pt"], kept
+os.unlink(disk / "filler")
+assert main([*arguments, "--save-freq", "5", "--resume"]) == 0
+shutil.copytree(disk / "ck", {out!r}, symlinks=True)
+"""
+
+
+def test_a_disk_that_fills_up_costs_what_was_not_saved(run: Run, tmp_path: Path) -> None:
+    """The run says so and ends with an error when its last state is lost; with room again it goes on, bit for bit."""
+    assert run() == 0
+    (tmp_path / "disk").mkdir()
+    other = Run(tmp_path, run.demos, "b")
+    other.checkpoints = tmp_path / "disk" / "ck"
+    out = tmp_path / "saved"
+    size = (run.checkpoints / "last.pt").stat().st_size
+    arguments = ["diffusion", *other.arguments()]
+    done = on_a_small_disk(tmp_path / "disk", FULL_DISK.format(arguments=arguments, size=size, out=str(out)))
+    assert done.returncode == 0, done.stderr
+    assert "warning: checkpoint of iteration 10 is not saved: " in done.stderr and "No space left" in done.stderr
+    assert "pidec-train: checkpoint of iteration 12 is not saved" in done.stderr
+    resumed = read_payload(out / "step-000000012.pt")
+    assert all(torch.equal(weight, resumed["agent"][name]) for name, weight in run.last()["agent"].items())

@@ -21,6 +21,7 @@ from pidec_train.checkpoint_folder import CheckpointFolder
 from pidec_train.checkpoint_saver import CheckpointSaver, Saved
 from pidec_train.protocol.errors import RunFailed
 from pidec_train.protocol.rundir import list_checkpoints, read_checkpoint_info, sidecar, step_file
+from tests.train.small_disk import on_a_small_disk
 
 INFO = {"kind": "diffusion"}
 KILLS = 100
@@ -339,17 +340,6 @@ for path in list_checkpoints(folder.path)[:-1]:
 assert save(step + 1, 700) is None
 assert whole() == [saved[-1], step + 1]
 """
-MOUNT = 'mount -t tmpfs -o size=3m none "$1" && shift && exec "$@"'
-
-
-def on_a_small_disk(disk: Path, script: str) -> subprocess.CompletedProcess[str]:
-    """Run `script` where `disk` is a file system of 3 MB that ends with it. Skips where nobody may mount one."""
-    for namespace in (["unshare", "-m"], ["unshare", "-rm"]):
-        probe = subprocess.run([*namespace, "sh", "-c", MOUNT, "sh", disk, "true"], capture_output=True, text=True)
-        if probe.returncode == 0:
-            command = [*namespace, "sh", "-c", MOUNT, "sh", disk, sys.executable, "-c", script, disk]
-            return subprocess.run(command, capture_output=True, text=True)
-    pytest.skip(f"no small file system can be mounted here: {probe.stderr.strip()}")
 
 
 def test_a_full_disk_costs_only_what_does_not_fit(tmp_path: Path) -> None:
