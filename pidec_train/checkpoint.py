@@ -24,7 +24,7 @@ from .protocol.errors import PidecError
 from .safe_load import FORMAT_VERSION as FORMAT_VERSION
 from .safe_load import read_payload as read_payload
 from .safe_load import shown
-from .upstream_args import HORIZONS, UPSTREAM_DEFAULTS, checked_settings, read_args
+from .upstream_args import UPSTREAM_DEFAULTS, checked_settings, read_args
 
 NET = "noise_pred_net."  # where the noise predictor lies in a policy's weights
 _FIRST = NET + "down_modules.{}.0.blocks.0.block.0.weight"
@@ -254,7 +254,6 @@ def _checked_weights(file: Path, name: str, state: Any) -> tuple[dict[str, Tenso
 
 __all__ = [
     "FORMAT_VERSION",
-    "HORIZONS",
     "UPSTREAM_DEFAULTS",
     "Checkpoint",
     "load_policy",
