@@ -24,6 +24,8 @@ from .stopping import StopRequest
 
 NICENESS = 10  # on a machine with few cores, the trainer keeps its own
 MAX_FAILURES = 2  # in a row; then an evaluation is given up
+# Without an episode that ended: a simulator hangs, and the last evaluation would keep the GPU for ever.
+SILENCE_SECONDS = 3600.0
 _LOOK_SECONDS = 0.05  # `poll` looks no more often than this: it is called in every iteration
 _WAIT_SECONDS = 0.1  # how soon `wait` notices a stop request
 _SERVER = f"{__name__}:EvalServer"
@@ -137,6 +139,7 @@ class EvaluationBeside:
         self._failures = 0  # in a row
         self._refusal: PidecError | None = None
         self._looked = 0.0
+        self._heard = time.monotonic()  # when the process last gave a sign of life, or was given work
         self._start()
 
     @property
@@ -210,7 +213,7 @@ class EvaluationBeside:
             self._worker.send(method, *arguments)
         except WorkerDied as error:
             return self._fail(error, method)
-        self._asked = method
+        self._asked, self._heard = method, time.monotonic()
         return []
 
     def _look(self) -> list[Note]:
@@ -225,6 +228,10 @@ class EvaluationBeside:
             elif self._running and self._worker.told:
                 notes.append(Progress(self._running.step, self._worker.told[-1], self._num_episodes))
                 self._worker.told.clear()
+                self._heard = time.monotonic()
+            elif time.monotonic() - self._heard > SILENCE_SECONDS:
+                silence = f"no episode has ended for {SILENCE_SECONDS / 60:.0f} minutes"
+                notes += self._fail(WorkerDied(f"the evaluation process hangs: {silence}"), self._asked)
         if self._worker and not self._asked:
             notes += self._give_work()
         return notes

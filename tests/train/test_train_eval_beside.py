@@ -127,6 +127,19 @@ def test_how_far_it_is(scripted: Scripted) -> None:
     assert not any(isinstance(note, Finished) for note in notes) and beside.busy
 
 
+def test_a_simulator_that_hangs_is_started_anew(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last evaluation would keep the GPU's slot for ever, and the queue behind it."""
+    beside = scripted.begin()
+    scripted.request(1)
+    poll_until(beside, Progress)
+    monkeypatch.setattr(eval_beside, "SILENCE_SECONDS", 0.3)
+    failed = poll_until(beside, Failed)[-1]
+    assert isinstance(failed, Failed) and "no episode has ended for" in failed.error
+    monkeypatch.setattr(eval_beside, "SILENCE_SECONDS", 60.0)
+    scripted.let(1, "4")
+    assert isinstance(list(beside.wait(NO_STOP))[-1], Finished)
+
+
 @pytest.mark.parametrize("how", ["die", "raise"])
 def test_a_crash_costs_a_second_attempt(scripted: Scripted, how: str) -> None:
     """A simulator that segfaults once in a thousand episodes must not end a night's training."""
