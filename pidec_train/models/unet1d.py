@@ -5,8 +5,8 @@ Diffusion Policy, https://arxiv.org/abs/2303.04137), so that its checkpoints loa
 
 Inside, a sequence of T steps is (B, C, 1, T), an image of height 1, and lies in memory as (B, T, C): channels last, as
 the actions come and leave. On a CPU a training step of the paper's widths then takes an eighth less time than in
-upstream's (B, C, T) (`benchmarks/layouts.py`). Tensor cores want channels last too, but torch gives cuDNN no 1d convolution
-in that order. (On CUDA, eager GroupNorm turns the order back; torch.compile keeps it.)
+upstream's (B, C, T) (`benchmarks/layouts.py`). Tensor cores want channels last too, but torch gives cuDNN no
+1d convolution in that order. (On CUDA, eager GroupNorm turns the order back; torch.compile keeps it.)
 """
 
 from __future__ import annotations
