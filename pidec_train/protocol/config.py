@@ -124,14 +124,14 @@ class DiffusionConfig(JobConfig):
         return self
 
     def hints(self) -> dict[str, str]:
-        """Values that cost hours: evaluations that are many, or checkpoints that are none."""
+        """Values that cost: evaluations that are many, or checkpoints that are none."""
         found: dict[str, str] = {}
         evals = self.total_iters // self.eval_freq if self.eval_freq else 0
         if evals > 20:
             rounder = 10 ** math.ceil(math.log10(self.total_iters / 10))
             found["eval_freq"] = (
-                f"{evals:,} evaluations of {self.num_eval_episodes} episodes, minutes each; "
-                f"{min(rounder, self.total_iters):,} would do"
+                f"{evals:,} evaluations of {self.num_eval_episodes} episodes, minutes each: they share the machine, "
+                f"and most are skipped; {min(rounder, self.total_iters):,} would do"
             )
         if self.total_iters >= 50_000 and not self.save_freq:
             found["save_freq"] = "nothing is saved before the end: an interruption starts the run afresh"
