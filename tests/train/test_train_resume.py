@@ -204,3 +204,19 @@ def test_a_disk_that_fills_up_costs_what_was_not_saved(run: Run, tmp_path: Path)
     assert "pidec-train: checkpoint of iteration 12 is not saved" in done.stderr
     resumed = read_payload(out / "step-000000012.pt")
     assert all(torch.equal(weight, resumed["agent"][name]) for name, weight in run.last()["agent"].items())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("engine", ["graph", "compile"])
+def test_on_a_gpu_a_run_stops_and_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch, engine: str) -> None:
+    """Captured, saved from a side stream, loaded before the next capture: the state must come through all that."""
+    flags = ["--device", "cuda", "--engine", engine, "--total-iters", "60", "--save-freq", "20"]
+    with monkeypatch.context() as patch:
+        stop_after(patch, 21)  # in a block that begins there
+        assert run(*flags) == 130
+    assert run.events("warning") == [], "a capture failed and the run went on slowly"
+    stopped = run.last()["step"]
+    assert run(*flags, "--resume") == 0
+    assert run.events("start")[0]["resumed_step"] == stopped > 20 and run.last()["step"] == 60
+    assert run.rows()[60]["train/loss"] < 1.1  # type: ignore[operator]
