@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 import torch
 
+from pidec_train import diffusion_learner
 from pidec_train.__main__ import main
 from pidec_train.algos.schedule import warmup_cosine
+from pidec_train.algos.stepping import Stepper
 from pidec_train.checkpoint import read_payload
 from pidec_train.protocol.rundir import read_checkpoint_info
+from tests.fakes import fake_cuda_graphs
 from tests.train.running import Run, stop_after
 from tests.train.small_disk import on_a_small_disk
 
@@ -206,12 +209,30 @@ def test_a_disk_that_fills_up_costs_what_was_not_saved(run: Run, tmp_path: Path)
     assert all(torch.equal(weight, resumed["agent"][name]) for name, weight in run.last()["agent"].items())
 
 
+def test_the_whole_trainer_captured_equals_eager(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks, what is left before rows and checkpoints, a stop, a resume: on the stand-in for CUDA's graphs."""
+    flags = ["--total-iters", "60", "--save-freq", "25", "--log-freq", "40"]
+    assert run(*flags) == 0
+    captured = Run(tmp_path, run.demos, "b")
+    monkeypatch.setattr(diffusion_learner, "pick_engine", lambda config, device: (True, False))
+    monkeypatch.setitem(Stepper.__init__.__kwdefaults__, "cuda", fake_cuda_graphs)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 26)  # in a block that begins there
+        assert captured(*flags) == 130
+    assert captured.last()["step"] == 35, "at the end of the block"
+    assert captured(*flags, "--resume") == 0
+    assert not captured.events("warning")
+    for weights in ("agent", "ema_agent"):
+        for name, tensor in run.last()[weights].items():
+            assert torch.equal(tensor, captured.last()[weights][name]), (weights, name)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("engine", ["graph", "compile"])
 def test_on_a_gpu_a_run_stops_and_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch, engine: str) -> None:
     """Captured, saved from a side stream, loaded before the next capture: the state must come through all that."""
-    flags = ["--device", "cuda", "--engine", engine, "--total-iters", "60", "--save-freq", "20"]
+    flags = ["--device", "cuda", "--engine", engine, "--total-iters", "60", "--save-freq", "20", "--log-freq", "40"]
     with monkeypatch.context() as patch:
         stop_after(patch, 21)  # in a block that begins there
         assert run(*flags) == 130
