@@ -71,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     action("cancel", "take a job out of the queue, or stop it", job=True, runs=True)
     retry = action("retry", "queue a failed or cancelled job again; it resumes", job=True, runs=True)
     retry.add_argument("--fresh", action="store_true", help="start from nothing; old checkpoints are set aside")
+    retry.add_argument(
+        "--extend-to", type=int, metavar="N", help="go on to iteration N, past the job's end; a succeeded job, too"
+    )
     action("hold", "keep a queued job from starting", job=True)
     action("release", "let a held job start", job=True, runs=True)
     edit = action("edit", "change values of a queued or held job", job=True)

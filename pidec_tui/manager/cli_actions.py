@@ -152,7 +152,7 @@ def cancel(options: Options) -> int:
 
 def retry(options: Options) -> int:
     with _manager(options) as manager:
-        job = manager.retry(_id(options.job), fresh=options.fresh)
+        job = manager.retry(_id(options.job), fresh=options.fresh, extend_to=options.extend_to)
         _ensure_runner(manager, options)
         return _changed(options, manager, job)
 

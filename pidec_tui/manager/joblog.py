@@ -251,14 +251,14 @@ class JobLog:
         """Change columns of a job other than its state (see `move`)."""
         self._update("jobs", "id = ?", (job_id,), columns)
 
-    def move(self, job_id: int, new: JobState, **columns: Any) -> None:
-        """Change a job's state, and columns that go with it.
+    def move(self, job_id: int, new: JobState, *, extends: bool = False, **columns: Any) -> None:
+        """Change a job's state, and columns that go with it; `extends`: its config has a later end now.
 
         Raises:
             IllegalMove: it cannot go there from the state that it is in now.
         """
         old = JobState(self.columns(job_id, "state")[0])
-        check_move(job_id, old, new)
+        check_move(job_id, old, new, extends=extends)
         self.update_job(job_id, state=new.value, **columns)
 
     def positions(self) -> list[tuple[int, float]]:

@@ -56,15 +56,17 @@ MOVES: dict[JobState, frozenset[JobState]] = {
     _S.failed: frozenset({_S.queued}),
     _S.cancelled: frozenset({_S.queued}),
 }
+# By an extension only (`retry --extend-to`): whatever else brings back a job that is done is a mistake.
+EXTENSION = (_S.succeeded, _S.queued)
 
 
 class IllegalMove(PidecError):
     """A job cannot go from the state it is in to the state asked for."""
 
 
-def check_move(job_id: int, old: JobState, new: JobState) -> None:
-    """Raise `IllegalMove` unless a job may go from `old` to `new`."""
-    if new not in MOVES[old]:
+def check_move(job_id: int, old: JobState, new: JobState, *, extends: bool = False) -> None:
+    """Raise `IllegalMove` unless a job may go from `old` to `new`; `extends`: to go on past its old end."""
+    if new not in MOVES[old] and not (extends and (old, new) == EXTENSION):
         allowed = ", ".join(sorted(state.value for state in MOVES[old])) or "nothing: it is over"
         raise IllegalMove(f"job {job_id} is {old}, it cannot become {new}", f"From here it can become: {allowed}")
 

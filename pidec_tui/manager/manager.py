@@ -203,9 +203,18 @@ class Manager:
         """Take a waiting job out of the queue; ask the trainer of an active one to save its state and stop."""
         return self._queue.cancel(job_id)
 
-    def retry(self, job_id: int, *, fresh: bool = False) -> Job:
-        """Queue a failed or cancelled job again: it resumes from its last checkpoint unless `fresh`."""
-        return self._queue.retry(job_id, fresh=fresh)
+    def retry(self, job_id: int, *, fresh: bool = False, extend_to: int | None = None) -> Job:
+        """Queue a failed or cancelled job again: it resumes from its last checkpoint unless `fresh`.
+
+        Args:
+            job_id: of a job that is over.
+            fresh: start from nothing.
+            extend_to: go on to this iteration, past the end that it had. A succeeded job may be queued so, too.
+
+        Raises:
+            PidecError: it is not over, its kind has no end that can be moved, or that end is none.
+        """
+        return self._queue.retry(job_id, fresh=fresh, extend_to=extend_to)
 
     # --- runner ------------------------------------------------------------------------------------------------------
 

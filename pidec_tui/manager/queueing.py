@@ -9,15 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pidec_train.protocol.config import CONFIG_MODELS, parse_config
+from pidec_train.protocol.config import CONFIG_MODELS, JobConfig, parse_config
 from pidec_train.protocol.errors import PidecError, did_you_mean
-from pidec_train.protocol.rundir import Spec, Workspace
+from pidec_train.protocol.rundir import LAST, Spec, Workspace
 
 from . import environment, specs
 from .joblog import JobLog
 from .jobs import LANES, Job, JobState
 
 CANCELLED_BY_HAND = "cancelled by hand"
+MOST_STEPS = 2**63 - 1  # SQLite's integers
 
 
 class Queue:
@@ -77,7 +78,7 @@ class Queue:
                 waiting_for="" if held or reason else waiting_sentence(states),
                 reason=reason,
                 created=time.time(),
-                total_steps=parse_config(kind, config).total_steps(),
+                total_steps=_length(parse_config(kind, config)),
                 step_name=specs.STEP_NAMES.get(kind, "step"),
                 cwd=str(cwd),
                 environment=json.dumps(environment.captured(kind, os.environ if environ is None else environ)),
@@ -99,7 +100,7 @@ class Queue:
                 if other == job_id:
                     raise PidecError(f"job {job_id} cannot use its own checkpoint")
                 self.job(other)
-            total = model.total_steps()
+            total = _length(model)
             self._log.update_job(
                 job_id, config=json.dumps(config), after=json.dumps(waits), total_steps=total, waiting_for=""
             )
@@ -161,19 +162,18 @@ class Queue:
                 self._log.move(job_id, JobState.stopping, cancel_asked=now)
             return self._written(job_id)
 
-    def retry(self, job_id: int, *, fresh: bool) -> Job:
-        """Queue a failed or cancelled job again, at the end."""
+    def retry(self, job_id: int, *, fresh: bool, extend_to: int | None) -> Job:
+        """Queue a failed or cancelled job again, at the end; to go on to `extend_to` a succeeded one, too."""
         with self._log.write():
             job = self.job(job_id)
-            if job.state not in (JobState.failed, JobState.cancelled):
-                hint = {
-                    JobState.held: f"pidec-jobs release {job_id} lets it start",
-                    JobState.succeeded: "To run it once more, add it again",
-                }.get(job.state, "Only a failed or cancelled job can be retried")
-                raise PidecError(f"job {job_id} is {job.state}, it cannot be retried", hint)
+            extends = extend_to is not None
+            longer = {} if extend_to is None else self._longer(job, extend_to, fresh=fresh)
+            if not job.state.finished or (job.state is JobState.succeeded and not extends):
+                raise PidecError(f"job {job_id} is {job.state}, it cannot be retried", _instead_of_retry(job))
             self._log.move(
                 job_id,
                 JobState.queued,
+                extends=extends,
                 retry=len(job.attempts),
                 fresh=int(fresh),
                 cancel_asked=None,
@@ -182,6 +182,7 @@ class Queue:
                 reason="",
                 waiting_for=waiting_sentence(self._log.states(job.after)),
                 position=self._log.last_position() + 1,
+                **longer,
             )
             return self._written(job_id)
 
@@ -197,6 +198,31 @@ class Queue:
         config = parse_config(kind, {**from_workspace, **given}).model_dump(mode="json")
         ours = {name: value for name, value in config.items() if name not in values}
         return {**config, **specs.resolved_paths(kind, ours, (self._ws.root, cwd))}
+
+    def _longer(self, job: Job, extend_to: int, *, fresh: bool) -> dict[str, Any]:
+        """The columns of a job that is to go on to `extend_to`. Raises PidecError if it cannot."""
+        if fresh:
+            raise PidecError(
+                "--extend-to goes on from the last checkpoint, --fresh starts from nothing", "Leave one out"
+            )
+        if not specs.can_be_extended(job.kind):
+            kinds = " and ".join(kind for kind in CONFIG_MODELS if specs.can_be_extended(kind))
+            raise PidecError(f"job {job.id} cannot be extended: its kind is {job.kind}", f"Only {kinds} jobs can be")
+        if not job.state.finished:
+            hint = f"pidec-jobs wait {job.id} tells when it is over"
+            if job.state.waiting:
+                hint = f"pidec-jobs edit {job.id} --set extend_to={extend_to} lengthens a job that waits"
+            raise PidecError(f"job {job.id} is {job.state}: only a job that is over can be extended", hint)
+        before = job.config.get("extend_to")
+        if before is not None and extend_to <= before:
+            hint = "" if job.state is JobState.succeeded else f"pidec-jobs retry {job.id} goes on to {before}"
+            raise PidecError(f"job {job.id} was extended to {before} already: {extend_to} is not more", hint)
+        model = parse_config(job.kind, {**job.config, "extend_to": extend_to})
+        folder = self._ws.checkpoint_dir(job.id, job.name)
+        if job.state is JobState.succeeded and not (folder / LAST).exists():  # it would begin anew, hours of it
+            hint = f"To train as long from nothing: pidec-jobs add, with total_iters={extend_to}"
+            raise PidecError(f"job {job.id} has no checkpoint to go on from in {folder}", hint)
+        return {"config": json.dumps(model.model_dump(mode="json")), "total_steps": _length(model)}
 
     def _waiting(self, job_id: int, verb: str) -> Job:
         job = self.job(job_id)
@@ -277,6 +303,25 @@ def hold_dependents(log: JobLog, job_id: int, state: JobState) -> list[int]:
     for (other,) in rows:
         log.move(other, JobState.held, reason=reason, waiting_for="")
     return [other for (other,) in rows]
+
+
+def _length(model: JobConfig) -> int | None:
+    """Steps of a job with this config. Raises PidecError where they are more than the job log can count."""
+    steps = model.total_steps()
+    if steps is not None and steps > MOST_STEPS:
+        raise PidecError(f"{steps} steps are more than a job can count", f"The most are {MOST_STEPS}")
+    return steps
+
+
+def _instead_of_retry(job: Job) -> str:
+    """What to do with a job that cannot be retried."""
+    if job.state is JobState.held:
+        return f"pidec-jobs release {job.id} lets it start"
+    if job.state is not JobState.succeeded:
+        return "Only a failed or cancelled job can be retried"
+    if specs.can_be_extended(job.kind):
+        return f"pidec-jobs retry {job.id} --extend-to N goes on to iteration N; to run it once more, add it again"
+    return "To run it once more, add it again"
 
 
 def _one_line(name: str) -> str:

@@ -182,11 +182,14 @@ def _refill(log: JobLog, places: Places) -> RepairReport:
     return RepairReport(len(found), points, tuple(_unreadable(ws)), "")
 
 
-def _job_row(log: JobLog, spec: Spec) -> None:
+def _total_steps(spec: Spec) -> int | None:
     try:
-        total = parse_config(spec.kind, spec.config).total_steps()
+        return parse_config(spec.kind, spec.config).total_steps()
     except PidecError:
-        total = None  # a config from an older version; the trainer's own check will say so
+        return None  # a config from an older version; the trainer's own check will say so
+
+
+def _job_row(log: JobLog, spec: Spec) -> None:
     log.insert_job(
         spec.id,
         kind=spec.kind,
@@ -198,7 +201,7 @@ def _job_row(log: JobLog, spec: Spec) -> None:
         after=json.dumps(spec.after),
         position=spec.position,
         created=spec.created,
-        total_steps=total,
+        total_steps=_total_steps(spec),
         step_name=specs.STEP_NAMES.get(spec.kind, "step"),
         retry=spec.retry,
         fresh=int(spec.fresh),
@@ -232,6 +235,8 @@ def _attempt_rows(log: JobLog, places: Places, spec: Spec, ingest: Ingest) -> No
         log.set_state(spec.id, JobState.stopping if last and spec.cancelled and number > spec.retry else state)
         log.update_job(spec.id, started=begun)
         _take_in(ingest, log, spec, number, folder)
+        if number <= spec.retry and spec.config.get("extend_to"):  # it told the end that it had then
+            log.update_job(spec.id, total_steps=_total_steps(spec))
         ending = _ending(log, places, spec.id, number, folder)
         if ending is not None:
             _settle(log, ws, spec, number, folder, ending)

@@ -26,6 +26,12 @@ def default_lane(kind: str) -> str:
     return "gpu" if kind in GPU_KINDS else "cpu"
 
 
+def can_be_extended(kind: str) -> bool:
+    """Whether a job of this kind can go on past the end that it was given."""
+    model = CONFIG_MODELS.get(kind)
+    return model is not None and "extend_to" in model.model_fields
+
+
 def default_name(kind: str, config: Mapping[str, Any]) -> str:
     """Kind and task; for a command its beginning."""
     if kind == "command":

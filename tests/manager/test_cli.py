@@ -125,6 +125,8 @@ def test_list_is_quick_and_imports_no_torch_and_no_textual(jobs: Shell) -> None:
         (["add", "quickstart", "--set", "totl_iters=3"], 'did you mean "total_iters"?'),
         (["add", "quickstart", "--set", "total_iters=many"], "total_iters = 'many'"),
         (["add", "quickstart", "--set", "total_iters"], "must be KEY=VALUE"),
+        (["add", "quickstart", "--set", f"total_iters={10**23}"], "steps are more than a job can count"),
+        (["retry", "7", "--extend-to", "many"], "argument --extend-to: invalid int value: 'many'"),
         (["add", "quickstart", "--lane", "gpux"], 'did you mean "gpu"?'),
         (["add", "quickstart", "--set", "demo_path=@1/bset"], 'demo_path = "@1/bset" names no checkpoint of a job'),
         (["add"], "add takes either a preset or --command LINE"),

@@ -72,6 +72,18 @@ async def test_r_queues_a_failed_job_again_and_says_why_not_otherwise(scene: Sce
         assert scene.manager.job(1).state is JobState.succeeded and "job 1" in notices(pilot)
 
 
+async def test_r_on_a_training_that_succeeded_names_the_command_that_lengthens_it(scene: Scene) -> None:
+    """Lost: that a training which turned out too short can go on."""
+    busy(scene)
+    with scene.log.write():
+        scene.log.set_state(2, JobState.succeeded)
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await go(pilot, 2)
+        await pressed(pilot, "r")
+        assert "pidec-jobs retry 2 --extend-to N" in notices(pilot)
+        assert scene.manager.job(2).state is JobState.succeeded
+
+
 @keys("job.hold")
 async def test_h_holds_and_releases(scene: Scene) -> None:
     """Lost: keeping a job back."""
