@@ -45,6 +45,8 @@ class ConsoleView:
             self._progress.start()
 
     def row(self, step: int, metrics: Mapping[str, float | None]) -> None:
+        if all(name.startswith("time/") for name in metrics):
+            return  # nothing that a line shows
         if self._progress:
             self._progress.update(self._task, completed=step)
             self.note("  ".join(_short(name, value) for name, value in metrics.items() if name in _ON_BAR))

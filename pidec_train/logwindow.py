@@ -98,6 +98,14 @@ class LogWindow:
         finally:
             self._save_seconds += time.perf_counter() - began
 
+    def waits(self) -> dict[str, float]:
+        """Shares of the time since the last row."""
+        elapsed = max(time.perf_counter() - self._began, 1e-9)
+        return {
+            names.TIME_EVAL_WAIT_RATIO: self._eval_seconds / elapsed,
+            names.TIME_SAVE_WAIT_RATIO: self._save_seconds / elapsed,
+        }
+
     def row(self, iteration: int, lr: float, skipped: Tensor) -> Row:
         """What has come together; asks for the losses without waiting for them. Then `restart`."""
         elapsed = max(time.perf_counter() - self._began, 1e-9)
@@ -106,8 +114,7 @@ class LogWindow:
             names.TRAIN_LR: lr,
             names.ITERS_PER_MIN: self._count / training * 60,
             names.TIME_DATA_RATIO: self._data_seconds / elapsed,
-            names.TIME_EVAL_WAIT_RATIO: self._eval_seconds / elapsed,
-            names.TIME_SAVE_WAIT_RATIO: self._save_seconds / elapsed,
+            **self.waits(),
         }
         losses = self._history[: self._count]
         arrived: Any = None

@@ -346,14 +346,15 @@ class Session:
         """Everything is learned: wait for the last row, the last checkpoint and its evaluation."""
         while self.rows:
             self._log(self.rows.popleft())
-        with self.sharing.waiting("checkpoints"):
+        with self.window.waiting_for_saving(), self.sharing.waiting("checkpoints"):
             outcomes = self.saver.wait()
         for outcome in outcomes:
             self._after_save(outcome)
         if self.beside:
-            with self.sharing.waiting("evaluations"):
+            with self.window.waiting_for_evaluation(), self.sharing.waiting("evaluations"):
                 for note in self.beside.wait(self.stop):
                     self._after_note(note)
+        self.writer.log(self.last, self.window.waits())
         if self.saved:
             self._artifact(self.saved, "last", self.last)
         for line in self.sharing.lines():

@@ -69,7 +69,12 @@ class Run:
         return [line for _, line in parse_metrics(path.read_bytes())] if path.exists() else []
 
     def rows(self) -> dict[int, dict[str, float | None]]:
-        return {line.step or 0: line.metrics for line in self.lines() if line.metrics}
+        """By step; where two rows speak of one, the later counts."""
+        rows: dict[int, dict[str, float | None]] = {}
+        for line in self.lines():
+            if line.metrics:
+                rows.setdefault(line.step or 0, {}).update(line.metrics)
+        return rows
 
     def events(self, name: str) -> list[dict[str, Any]]:
         return [{"step": line.step, **line.detail()} for line in self.lines() if line.event == name]

@@ -161,6 +161,7 @@ def test_training_evaluates_saves_and_links_the_best(trained: tuple[int, Path]) 
         assert info and info.episodes == 3 and info.successes is not None
     waited = {line.step: line.metrics["time/eval_wait_ratio"] for line in found if "train/loss" in line.metrics}
     assert set(waited) == {1, 2, 3, 4, 5} and not any(waited.values()), "training stood still for an evaluation"
+    assert found[-2].metrics["time/eval_wait_ratio"] > 0.5, "at the end it waits for the last one, and says so"
     order = [(line.step, line.event or next(iter(line.metrics))) for line in found]
     assert order.index((5, "train/loss")) < order.index((5, "eval/success_rate")), "training did not wait for it"
 
