@@ -22,7 +22,7 @@ from .evaluate import EvalResult, run_episodes
 from .protocol.errors import PidecError
 from .stopping import StopRequest
 
-NICENESS = 10  # on a machine with few cores, the trainer keeps its own
+NICENESS = 5  # on a machine with few cores, the trainer keeps its own; much more, and others would starve it
 MAX_FAILURES = 2  # in a row; then an evaluation is given up
 # Without an episode that ended: a simulator hangs, and the last evaluation would keep the GPU for ever.
 SILENCE_SECONDS = 3600.0

@@ -174,7 +174,7 @@ class DiffusionStep:
         # How torch.amp.GradScaler tells a fused optimizer to leave an update out; on the device, without a question.
         self.optimizer.found_inf = self._not_finite  # type: ignore[attr-defined]
         # Capturable and run eagerly, before the capture: torch warns of that as of a mistake.
-        self.optimizer._warned_capturable_if_run_uncaptured = True  # type: ignore[attr-defined]
+        self.optimizer._warned_capturable_if_run_uncaptured = True
 
     def _fill_optimizer(self) -> None:
         """Let the optimizer make its tensors now, all 0, by an update that is left out."""

@@ -140,6 +140,7 @@ class Batches:
         self.batch_size = batch_size
         self._generator = generator
         self._permutations = -(-batch_size // len(windows))
+        self._position = 0
         self._shuffle()
 
     @property
