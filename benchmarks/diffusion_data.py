@@ -2,7 +2,7 @@
 
     python benchmarks/diffusion_data.py
 
-The bundled demonstrations, batch 1024, one thread. Also the averaging of the weights: one call over all of them against a
+The bundled demonstrations, batch 1024, one thread. Also the averaging of the weights: one call over all against a
 loop over the parameters. Ways are interleaved in one run; the ratio is of medians.
 """
 

@@ -48,8 +48,8 @@ class SharingMeter:
         alone, beside = self.rate(False), self.rate(True)
         if alone and beside:
             told.append(
-                f"while an evaluation ran beside it, training went at {beside:,.0f} iterations/min; alone at {alone:,.0f}"
-                f" ({beside / alone - 1:+.0%})"
+                f"while an evaluation ran beside it, training went at {beside:,.0f} iterations/min; "
+                f"alone at {alone:,.0f} ({beside / alone - 1:+.0%})"
             )
         learned = sum(self._seconds.values())
         if self._waited:

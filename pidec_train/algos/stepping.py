@@ -25,7 +25,7 @@ class Stepper:
     Args:
         step: one iteration; loaded from a checkpoint, if at all, before the first `advance`.
         batches: what it learns from.
-        graph: capture into CUDA graphs. What fails there (capturing, compiling) costs speed and not the run: see `notes`.
+        graph: capture into CUDA graphs. What fails there costs speed and not the run: see `notes`.
         cuda: the interface of `torch.cuda`.
 
     Attributes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -109,7 +109,7 @@ def current_stream() -> Stream:
 class Event:
     """Counts how many are waited for, and how many were never."""
 
-    pending: list[Event] = []
+    pending: ClassVar[list[Event]] = []
 
     def record(self) -> None:
         self.pending.append(self)
