@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
@@ -54,6 +56,29 @@ class CheckpointFolder:
         except OSError as error:
             raise PidecError(f"checkpoint folder {path} cannot be made: {error.strerror}") from None
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Around a run: no other one may write here meanwhile, their checkpoints would replace each other.
+
+        The lock is the kernel's (flock on the folder) and ends with the process, whatever ends it.
+
+        Raises:
+            PidecError: another run is at it, or the folder cannot be written: better said now than after a night.
+        """
+        if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
+            raise PidecError(f"checkpoint folder {self.path} cannot be written", "Choose another --checkpoint-dir.")
+        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:  # some network file systems know no locks: then nobody is kept out
+                if error.errno == errno.EWOULDBLOCK:
+                    hint = "Wait until it is over, or choose another --checkpoint-dir."
+                    raise PidecError(f"another run writes its checkpoints to {self.path}", hint) from None
+            yield
+        finally:
+            os.close(fd)
+
     def save(self, payload: Mapping[str, Any], info: Mapping[str, Any]) -> Path:
         """Write step-….pt, its .json and last.pt; then drop what is neither best, last nor kept.
 
@@ -96,12 +121,22 @@ class CheckpointFolder:
             if info is None:
                 raise RunFailed(f"{sidecar(path)} is gone or damaged: somebody else writes to {self.path}")
             self._write_info(path, info.model_copy(update={"successes": successes, "episodes": episodes}))
+            moved_to = self.link_best()
+            return moved_to is not None and moved_to.name == path.name
+
+    def link_best(self) -> Path | None:
+        """Let best.pt point to the best; it does, but where a kill came before it could move. Returns where it moved.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        with self._lock:
             best, linked = self._best(), self.path / BEST
             if best is None or best.name == linked.resolve().name:
-                return False
+                return None
             _link(linked, best)
             self._prune()
-            return best.name == path.name
+            return best
 
     def keep(self, path: Path) -> None:
         """Do not drop this checkpoint until `release`. It need not be there yet. Forgotten when the process ends."""

@@ -53,7 +53,8 @@ class ConsoleView:
             if names.EVAL_SUCCESS_RATE in metrics:
                 self.say(self._line(step, metrics))
             return
-        self.say(self._line(step, metrics))
+        if not all(name.startswith("time/") for name in metrics):  # there is nothing of those in a line
+            self.say(self._line(step, metrics))
 
     def advance(self, step: int) -> None:
         if self._progress:

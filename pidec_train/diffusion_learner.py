@@ -102,6 +102,28 @@ class DiffusionLearner:
         """Learning rate of the last finished iteration."""
         return self.step.lr_at(max(1, self.iteration))
 
+    def advice(self) -> list[str]:
+        """What is legal, but probably not meant."""
+        config, found = self.config, []
+        if self.batches.oversampled:
+            found.append(
+                f"batch_size {config.batch_size} is more than the {len(self.windows)} windows of these demos: "
+                "each batch holds every window about as often as any other, some of them twice or more"
+            )
+        if config.warmup_steps >= config.last_iteration:
+            found.append(
+                f"warmup_steps {config.warmup_steps} is not less than total_iters {config.last_iteration}: "
+                "the learning rate never reaches its peak"
+            )
+        if config.engine == "graph" and self.device.type != "cuda":
+            found.append("engine graph is for CUDA devices: here steps run eagerly")
+        if config.extend_to and not self.iteration:
+            found.append(
+                f"extend_to {config.extend_to}, but nothing to go on from (--resume): this is a new run, of as many "
+                "iterations from the start"
+            )
+        return found
+
     def advance(self, at_most: int) -> Tensor:
         """Some iterations, at most so many. Returns their losses (n,), on the device, valid until the next call."""
         return self.step.losses[: self.stepper.advance(at_most)]

@@ -180,15 +180,18 @@ class EvaluationBeside:
         self._looked = time.monotonic()
         return self._look()
 
-    def wait(self, stop: StopRequest) -> Iterator[Note]:
+    def wait(self, stop: StopRequest, what: str = "") -> Iterator[Note]:
         """Go on until nothing runs or waits; gives what `poll` gives, as it happens.
+
+        Args:
+            what: is left behind by a stop (see `StopRequest.check`).
 
         Raises:
             PidecError: see `check`.
             Stopped: `stop` was requested.
         """
         while self.busy:
-            stop.check()
+            stop.check(what)
             self.check()
             yield from self._look()
             if self._worker and self._asked:

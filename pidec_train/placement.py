@@ -51,6 +51,14 @@ def _physical_cores() -> int | None:
     return count
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that memory is short, on the GPU or on the host: torch has several ways to say so."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    words = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
 def set_precision(precision: str) -> None:
     """How a GPU multiplies fp32 matrices: "fp32" exactly; "tf32" and "bf16" (for what stays fp32) by tensor cores."""
     torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")

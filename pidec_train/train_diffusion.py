@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from .evaluate import BASE_SEED
 from .logwindow import LogWindow, Row, is_log_step
 from .loss_health import LossHealth
 from .metrics import MetricWriter
-from .placement import pick_device, set_precision, set_threads
+from .placement import is_out_of_memory, pick_device, set_precision, set_threads
 from .protocol.config import DiffusionConfig
 from .protocol.errors import RunFailed, Stopped
 from .protocol.rundir import read_checkpoint_info, step_file, step_of
@@ -41,6 +42,19 @@ def run(config: DiffusionConfig, *, run_dir: Path, checkpoint_dir: Path, resume:
     """
     device = pick_device(config.device)
     folder = CheckpointFolder(checkpoint_dir)
+    with folder.alone():
+        _run_alone(config, device, run_dir, folder, resume, stop)
+    return 0
+
+
+def _run_alone(
+    config: DiffusionConfig,
+    device: torch.device,
+    run_dir: Path,
+    folder: CheckpointFolder,
+    resume: bool,
+    stop: StopRequest,
+) -> None:
     source, notes = _find_source(folder, resume)
     resumed_step = step_of(source) if source else None
     with MetricWriter(
@@ -57,12 +71,14 @@ def run(config: DiffusionConfig, *, run_dir: Path, checkpoint_dir: Path, resume:
             writer.event("warning", resumed_step, message=note)
         try:
             _train(config, device, folder, source, writer, stop)
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is one
+            if not is_out_of_memory(error):
+                raise
+            where = "CUDA " if device.type == "cuda" or isinstance(error, torch.OutOfMemoryError) else ""
             smaller = max(1, config.batch_size // 2)
             raise RunFailed(
-                f"CUDA out of memory at batch_size {config.batch_size}", f"Try --batch-size {smaller}."
+                f"{where}out of memory at batch_size {config.batch_size}", f"Try --batch-size {smaller}."
             ) from None
-    return 0
 
 
 def _train(
@@ -88,7 +104,7 @@ def _train(
         writer.event("warning", message=f"checkpoints of an earlier run were moved to {aside}")
     session = Session(config, learner, folder, writer, stop, source)
     try:
-        for advice in session.advice():
+        for advice in learner.advice():
             writer.event("warning", learner.iteration, message=advice)
         session.train()
     finally:
@@ -138,26 +154,14 @@ class Session:
         self.saver = CheckpointSaver(folder)
         self.beside = _evaluation_beside(config, learner) if config.eval_freq else None
 
-    def advice(self) -> list[str]:
-        """What is legal, but probably not meant."""
-        config, found = self.config, []
-        if self.learner.batches.oversampled:
-            found.append(
-                f"batch_size {config.batch_size} is more than the {len(self.learner.windows)} windows of these demos: "
-                "each batch holds every window about as often as any other, some of them twice or more"
-            )
-        if config.warmup_steps >= self.last:
-            found.append(
-                f"warmup_steps {config.warmup_steps} is not less than total_iters {self.last}: "
-                "the learning rate never reaches its peak"
-            )
-        return found
-
     def train(self) -> None:
         """From the learner's iteration to the last one."""
         if self.resumes:
+            with contextlib.suppress(OSError):  # a full disk: tried again after the next evaluation
+                self.folder.link_best()
             self._evaluate_what_was_cut_off()
-        self._prepare()
+        if self.learner.iteration < self.last:
+            self._prepare()
         while self.learner.iteration < self.last:
             self._advance()
             if self._row_is_due(self.learner.iteration):
@@ -352,7 +356,8 @@ class Session:
             self._after_save(outcome)
         if self.beside:
             with self.window.waiting_for_evaluation(), self.sharing.waiting("evaluations"):
-                for note in self.beside.wait(self.stop):
+                what = f"all {self.last:,} iterations are done and saved; --resume makes up for the evaluation"
+                for note in self.beside.wait(self.stop, what):
                     self._after_note(note)
         self.writer.log(self.last, self.window.waits())
         if self.saved:

@@ -152,6 +152,11 @@ def test_out_of_memory_names_the_next_batch_size(run: Run, monkeypatch: pytest.M
     assert "CUDA out of memory at batch_size 64. Try --batch-size 32." in capsys.readouterr().err
 
 
+def test_out_of_memory_on_the_host_is_one_line(run: Run, capsys: Any) -> None:
+    assert run("--batch-size", "64", "--unet-dims", "8000000", "16000000") == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("pidec-train: out of memory at batch_size 64. Try ")
+
+
 def test_a_full_disk_costs_one_checkpoint_and_not_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     save = train_diffusion.CheckpointFolder.save
 
@@ -169,6 +174,10 @@ def test_a_full_disk_costs_one_checkpoint_and_not_the_run(run: Run, monkeypatch:
 def test_advice_about_values_that_are_legal(run: Run) -> None:
     assert run("--batch-size", "100", "--warmup-steps", "12") == 0
     batch, warmup = (event["message"] for event in run.events("warning"))
+    assert run("--engine", "graph", "--warmup-steps", "1", "--extend-to", "14") == 0
+    told = [event["message"] for event in run.events("warning")]
+    assert any("engine graph is for CUDA devices" in message for message in told) != torch.cuda.is_available()
+    assert any("extend_to 14, but nothing to go on from" in message for message in told)
     assert "batch_size 100 is more than the 67 windows" in batch
     assert "warmup_steps 12 is not less than total_iters 12" in warmup
 
@@ -188,6 +197,8 @@ def test_cuda_without_cuda(run: Run, capsys: Any) -> None:
         (["--act-horizon", "16"], "obs_horizon 2 + act_horizon 16 - 1 must not exceed pred_horizon 16"),
         (["--pred-horizon", "15"], "pred_horizon 15 must be divisible by 2"),
         (["--batch-size", "0"], "batch_size = 0"),
+        (["--batch-size", "100000000000000"], "batch_size = 100000000000000"),  # would take all memory, bit by bit
+        (["--num-diffusion-iters", "20000"], "num_diffusion_iters = 20000"),  # `evaluate` would refuse it
         (["--env-id", "PickCube-v1"], "holds demos of PushCube-v1, not of env_id PickCube-v1"),
         (["--control-mode", "pd_joint_pos"], "was recorded with control mode pd_ee_delta_pose"),
         (["--demo-path", "nowhere.h5"], "demo file nowhere.h5 does not exist"),

@@ -171,6 +171,14 @@ def test_a_run_that_was_extended_from_the_middle_equals_one_that_was_that_long(r
     assert torch.equal(run.last()["agent"][name], other.last()["agent"][name])
 
 
+def test_a_finished_run_that_is_resumed_prepares_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling takes a minute, for an evaluation that was cut off."""
+    assert run() == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Stepper, "prepare", lambda self: 1 / 0)
+        assert run("--resume") == 0
+
+
 def test_resume_by_hand_needs_to_know_what(capsys: Any) -> None:
     assert main(["diffusion", "--resume"]) == 2
     assert "--resume needs --run-dir and --checkpoint-dir" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from pidec_train.checkpoint_folder import CheckpointFolder
 from pidec_train.checkpoint_saver import CheckpointSaver, Saved
 from pidec_train.protocol.errors import RunFailed
 from pidec_train.protocol.rundir import list_checkpoints, read_checkpoint_info, sidecar, step_file
+from tests.train.running import Run
 from tests.train.small_disk import on_a_small_disk
 
 INFO = {"kind": "diffusion"}
@@ -167,6 +169,39 @@ def test_a_kill_between_result_and_link_does_not_lose_the_best(tmp_path: Path, m
     assert steps(tmp_path) == [1, 3]
     assert again.record_evaluation(later, 1, 5) is False
     assert (tmp_path / "best.pt").resolve() == best
+
+
+def test_a_kill_in_the_last_evaluation_does_not_leave_best_behind(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its result is noted, the link did not move any more, and no later evaluation would move it."""
+    assert run() == 0
+    checkpoint = run.checkpoints / step_file(12)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_folder, "_link", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            CheckpointFolder(run.checkpoints).record_evaluation(checkpoint, 3, 5)
+    assert not (run.checkpoints / "best.pt").exists()
+    assert run("--resume") == 0
+    assert (run.checkpoints / "best.pt").resolve() == checkpoint
+
+
+def test_two_runs_do_not_write_into_one_folder(run: Run, capsys: Any) -> None:
+    """Each would replace the other's checkpoints, and both would end well."""
+    assert run() == 0
+    with CheckpointFolder(run.checkpoints).alone():
+        assert run() == 2
+        assert run("--resume") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("pidec-train: another run writes its checkpoints to ")
+    assert run("--total-iters", "6") == 0, "once it is over, the folder is free"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_is_said_at_once(run: Run, capsys: Any) -> None:
+    """And not after a night, at the first checkpoint."""
+    run.checkpoints.mkdir(parents=True)
+    run.checkpoints.chmod(0o500)
+    assert run() == 2
+    assert "cannot be written" in capsys.readouterr().err
 
 
 # --- kills ------------------------------------------------------------------------------------------------------------
