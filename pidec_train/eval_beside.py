@@ -148,14 +148,9 @@ class EvaluationBeside:
         return bool(self._running or self._waiting)
 
     @property
-    def runs(self) -> bool:
-        """Whether an evaluation has begun and is not over."""
-        return self._running is not None
-
-    @property
-    def wanted(self) -> tuple[Path, ...]:
-        """Checkpoints that must not be deleted yet."""
-        return tuple(task.path for task in (self._running, self._waiting) if task)
+    def works(self) -> bool:
+        """Whether the process takes its share of the machine: it evaluates, or starts its simulators."""
+        return bool(self._asked)
 
     def check(self) -> None:
         """Raises:

@@ -211,7 +211,7 @@ class Session:
         self.window.restart()
 
     def _advance(self) -> None:
-        with self.sharing.measure(self.beside is not None and self.beside.runs):
+        with self.sharing.measure(self.beside is not None and self.beside.works):
             losses = self.learner.advance(self._room())
         self.sharing.count(len(losses))
         self.window.add(losses, self.learner.stepper.data_seconds)

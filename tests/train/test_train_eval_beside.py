@@ -107,7 +107,6 @@ def test_one_at_a_time_and_the_newest_of_those_that_wait(scripted: Scripted) -> 
     assert poll_until(beside, Begun) == [Begun(1, scripted.path(1), EPISODES)]
     assert scripted.request(2) is None, "1 runs on: nothing is skipped"
     assert scripted.request(3) == 2, "the skipped one is named"
-    assert beside.wanted == (scripted.path(1), scripted.path(3))
     for step in (1, 3):
         scripted.let(step, str(step))
     notes = [note for note in beside.wait(NO_STOP) if not isinstance(note, Progress)]
@@ -115,7 +114,7 @@ def test_one_at_a_time_and_the_newest_of_those_that_wait(scripted: Scripted) -> 
     first = notes[0]
     assert isinstance(first, Finished) and first.result and first.result.episodes == 1 and first.error == ""
     assert first.path == scripted.path(1) and first.seconds > 0
-    assert not beside.busy and beside.wanted == ()
+    assert not beside.busy
 
 
 def test_how_far_it_is(scripted: Scripted) -> None:
@@ -217,12 +216,26 @@ def test_a_task_that_cannot_be_made_is_said_before_training_goes_on_for_hours(sc
         beside.check()
 
 
+def test_a_process_that_starts_shares_the_machine_too(scripted: Scripted) -> None:
+    """Counted as training alone, loading simulators would make evaluations look as if they cost nothing."""
+    beside = scripted.begin()
+    assert beside.works
+    while beside.works:
+        beside.poll()
+    scripted.request(1)
+    poll_until(beside, Begun)
+    assert beside.works
+    scripted.let(1, "1")
+    list(beside.wait(NO_STOP))
+    assert not beside.works
+
+
 def test_a_stop_does_not_wait_for_the_evaluation(scripted: Scripted) -> None:
     beside, stop = scripted.begin(), StopRequest()
     scripted.request(1)
     heard = []
-    with pytest.raises(Stopped):
-        for note in beside.wait(stop):
+    with pytest.raises(Stopped, match="all is saved"):
+        for note in beside.wait(stop, "all is saved"):
             heard.append(note)
             stop.request("SIGTERM")
     assert heard == [Begun(1, scripted.path(1), EPISODES)]
