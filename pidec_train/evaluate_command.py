@@ -42,6 +42,12 @@ def run(config: EvaluateConfig, run_dir: Path | None, *, as_json: bool, table: b
             writer.event("warning", message=note)
         task = _task(config, checkpoint, writer)
         policy = checkpoint.policy(config.weights, device)
+        if config.num_steps > policy.num_diffusion_iters:  # said before simulators are started
+            raise PidecError(
+                f"num_steps {config.num_steps} is not possible: the policy was trained with "
+                f"{policy.num_diffusion_iters} diffusion steps",
+                f"Use --num-steps {policy.num_diffusion_iters}, or less.",
+            )
         env = _simulators(config, task, policy.obs_horizon, policy.act_horizon)
         try:
             policy, note = match_observations(policy, str(task.env_id), env.task.obs_dim, config.pad_obs_to)

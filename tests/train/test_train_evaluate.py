@@ -21,6 +21,7 @@ from pidec_train.models.diffusion_policy import DiffusionPolicy
 from pidec_train.protocol.errors import Stopped
 from pidec_train.protocol.rundir import MetricsLine, parse_metrics, read_checkpoint_info
 from pidec_train.stopping import StopRequest
+from tests.train.running import Run
 
 TASK = {"control_mode": "pd_ee_delta_pose", "obs_horizon": 2, "act_horizon": 4, "max_episode_steps": 12}
 QUICK = ["--max-episode-steps", "12", "--num-eval-envs", "2", "--num-eval-episodes", "3"]
@@ -348,3 +349,13 @@ def test_wilson_interval_against_known_values() -> None:
     ):
         assert wilson_interval(successes, episodes) == pytest.approx((low, high), abs=1e-4)
     assert wilson_interval(20, 20)[1] == 1.0
+
+
+def test_more_denoising_steps_than_were_trained_is_said_with_the_number_that_is_possible(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """The default of 100 is too many for such a run; and no simulators are started to find that out."""
+    assert run("--num-diffusion-iters", "10") == 0
+    monkeypatch.setattr("pidec_train.evaluate_command._simulators", lambda *args: 1 / 0)
+    assert main(["evaluate", str(run.checkpoints / "last.pt")]) == 2
+    assert capsys.readouterr().err.strip().endswith("Use --num-steps 10, or less.")
