@@ -220,7 +220,8 @@ class DiffusionLearner:
     def _check_continues(self, payload: dict[str, Any]) -> None:
         missing = {"config", "optimizer", "generators", "step"} - payload.keys()
         if missing or payload.get("kind") != "diffusion":
-            raise PidecError(f"the checkpoint holds no training state to resume (no {', '.join(sorted(missing))})")
+            lacks = f"no {', '.join(sorted(missing))}" if missing else f"it is of kind {payload.get('kind')}"
+            raise PidecError(f"the checkpoint holds no training state of this trainer to resume ({lacks})")
         # A field that is younger than the checkpoint had its default.
         ours = self.config.model_dump(mode="json")
         theirs = {**DiffusionConfig().model_dump(mode="json"), **payload["config"]}

@@ -68,7 +68,8 @@ class LogWindow:
 
     def restart(self) -> None:
         self._count = 0
-        self._data_seconds = self._eval_seconds = self._save_seconds = 0.0
+        self._data_seconds = 0.0
+        self._waited = {names.TIME_EVAL_WAIT_RATIO: 0.0, names.TIME_SAVE_WAIT_RATIO: 0.0}
         self._began = time.perf_counter()
 
     def add(self, losses: Tensor, data_seconds: float) -> None:
@@ -81,35 +82,23 @@ class LogWindow:
         self._data_seconds += data_seconds
 
     @contextmanager
-    def waiting_for_evaluation(self) -> Iterator[None]:
-        """Around time that is no training."""
+    def waiting(self, ratio: str) -> Iterator[None]:
+        """Around time that is no training; `ratio` is the metric that counts it (see `waits`)."""
         began = time.perf_counter()
         try:
             yield
         finally:
-            self._eval_seconds += time.perf_counter() - began
-
-    @contextmanager
-    def waiting_for_saving(self) -> Iterator[None]:
-        """Around time that is no training."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._save_seconds += time.perf_counter() - began
+            self._waited[ratio] += time.perf_counter() - began
 
     def waits(self) -> dict[str, float]:
         """Shares of the time since the last row."""
         elapsed = max(time.perf_counter() - self._began, 1e-9)
-        return {
-            names.TIME_EVAL_WAIT_RATIO: self._eval_seconds / elapsed,
-            names.TIME_SAVE_WAIT_RATIO: self._save_seconds / elapsed,
-        }
+        return {ratio: seconds / elapsed for ratio, seconds in self._waited.items()}
 
     def row(self, iteration: int, lr: float, skipped: Tensor) -> Row:
         """What has come together; asks for the losses without waiting for them. Then `restart`."""
         elapsed = max(time.perf_counter() - self._began, 1e-9)
-        training = max(elapsed - self._eval_seconds - self._save_seconds, 1e-9)
+        training = max(elapsed - sum(self._waited.values()), 1e-9)
         metrics = {
             names.TRAIN_LR: lr,
             names.ITERS_PER_MIN: self._count / training * 60,

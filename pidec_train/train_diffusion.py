@@ -20,6 +20,7 @@ from .logwindow import LogWindow, Row, is_log_step
 from .loss_health import LossHealth
 from .metrics import MetricWriter
 from .placement import is_out_of_memory, pick_device, set_precision, set_threads
+from .protocol import metric_names as names
 from .protocol.config import DiffusionConfig
 from .protocol.errors import RunFailed, Stopped
 from .protocol.rundir import read_checkpoint_info, step_file, step_of
@@ -251,7 +252,7 @@ class Session:
 
     def _save(self) -> None:
         at = self.submitted = self.learner.iteration
-        with self.window.waiting_for_saving(), self.sharing.waiting("checkpoints"):
+        with self.window.waiting(names.TIME_SAVE_WAIT_RATIO), self.sharing.waiting("checkpoints"):
             self.saver.submit(at, self.learner.snapshot(), keep=self._evaluation_is_due(at))
 
     def _after_save(self, outcome: Saved) -> None:
@@ -350,12 +351,12 @@ class Session:
         """Everything is learned: wait for the last row, the last checkpoint and its evaluation."""
         while self.rows:
             self._log(self.rows.popleft())
-        with self.window.waiting_for_saving(), self.sharing.waiting("checkpoints"):
+        with self.window.waiting(names.TIME_SAVE_WAIT_RATIO), self.sharing.waiting("checkpoints"):
             outcomes = self.saver.wait()
         for outcome in outcomes:
             self._after_save(outcome)
         if self.beside:
-            with self.window.waiting_for_evaluation(), self.sharing.waiting("evaluations"):
+            with self.window.waiting(names.TIME_EVAL_WAIT_RATIO), self.sharing.waiting("evaluations"):
                 what = f"all {self.last:,} iterations are done and saved; --resume makes up for the evaluation"
                 for note in self.beside.wait(self.stop, what):
                     self._after_note(note)

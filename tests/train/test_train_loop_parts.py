@@ -63,7 +63,7 @@ def test_waiting_is_no_training() -> None:
     """The rate would fall with every checkpoint, and the ratio is what tells a user to save less often."""
     window = LogWindow(CPU)
     window.add(torch.zeros(6), 0.0)
-    with window.waiting_for_saving():
+    with window.waiting("time/save_wait_ratio"):
         time.sleep(0.2)
     metrics = window.row(6, 1e-4, SKIPPED).metrics
     assert metrics["time/save_wait_ratio"] > 0.9 and metrics["time/eval_wait_ratio"] == 0
