@@ -8,7 +8,6 @@ weights alone and records what is to be inserted on use.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .checkpoint import NET, Checkpoint, open_checkpoint
-from .checkpoint_folder import plain
+from .checkpoint_folder import plain, sha256_of
 from .maniskill2 import LAYOUTS, mismatch
 from .metrics import MetricWriter
 from .models.diffusion_policy import DiffusionPolicy
@@ -189,15 +188,6 @@ def largest_difference(before: DiffusionPolicy, after: DiffusionPolicy) -> float
     steps = min(4, before.num_diffusion_iters)
     actions = [policy.sample_actions(obs, noise, "ddim", steps) for policy in (before, after)]
     return float((actions[0] - actions[1]).abs().max())
-
-
-def sha256_of(path: Path) -> str:
-    """Hash of a file's contents."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _place(out: Path, checkpoint: Checkpoint, parent_sha256: str) -> Path:

@@ -252,7 +252,7 @@ def damage(path: Path) -> str:
         size = path.stat().st_size
         if size != info.size:
             return f"it has {size:,} bytes instead of {info.size:,}"
-        if _sha256(path) != info.sha256:
+        if sha256_of(path) != info.sha256:
             return "its contents do not match the hash in its .json"
     except OSError as error:
         return f"it cannot be read ({error.strerror})"
@@ -319,7 +319,7 @@ def _link(link: Path, target: Path) -> None:
     fsync_dir(link.parent)
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:  # hashlib.file_digest came with Python 3.11
         while chunk := file.read(1 << 20):

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from pidec_train.__main__ import main
-from pidec_train.adapt import sha256_of
 from pidec_train.checkpoint import NET, load_policy, open_checkpoint
+from pidec_train.checkpoint_folder import sha256_of
 from pidec_train.maniskill2 import LAYOUTS
 from pidec_train.models.diffusion_policy import DiffusionPolicy
 from pidec_train.models.norm import Norm
