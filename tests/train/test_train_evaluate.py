@@ -199,8 +199,8 @@ def test_an_evaluation_that_was_cut_off_is_made_up_for_on_resume(
 
     wait = train_diffusion.EvaluationBeside.wait
 
-    def stopped_in_the_middle(self: Any, stop: Any) -> Any:
-        for note in wait(self, stop):
+    def stopped_in_the_middle(self: Any, stop: Any, what: str) -> Any:
+        for note in wait(self, stop, what):
             yield note
             signal.raise_signal(signal.SIGTERM)  # at the first note: it has begun
 
@@ -248,14 +248,18 @@ def test_evaluate_shows_a_table(trained: tuple[int, Path], tmp_path: Path, capsy
 @pytest.mark.sim
 def test_a_policy_of_another_task_is_refused(trained: tuple[int, Path], capsys: Any) -> None:
     _, folder = trained
-    assert main(["evaluate", str(folder / "ck" / "last.pt"), *QUICK, "--env-id", "PickCube-v1"]) == 2
+    assert (
+        main(["evaluate", str(folder / "ck" / "last.pt"), *QUICK, "--num-steps", "10", "--env-id", "PickCube-v1"]) == 2
+    )
     assert "the policy has obs_dim 35, but PickCube-v1 has obs_dim 42" in capsys.readouterr().err
 
 
 @pytest.mark.sim
 def test_an_unknown_task_is_answered_with_the_nearest(trained: tuple[int, Path], capsys: Any) -> None:
     _, folder = trained
-    assert main(["evaluate", str(folder / "ck" / "last.pt"), *QUICK, "--env-id", "PushCub-v1"]) == 2
+    assert (
+        main(["evaluate", str(folder / "ck" / "last.pt"), *QUICK, "--num-steps", "10", "--env-id", "PushCub-v1"]) == 2
+    )
     assert 'did you mean "PushCube-v1"?' in capsys.readouterr().err
 
 

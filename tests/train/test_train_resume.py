@@ -219,7 +219,7 @@ def test_a_disk_that_fills_up_costs_what_was_not_saved(run: Run, tmp_path: Path)
 
 def test_the_whole_trainer_captured_equals_eager(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks, what is left before rows and checkpoints, a stop, a resume: on the stand-in for CUDA's graphs."""
-    flags = ["--total-iters", "60", "--save-freq", "25", "--log-freq", "40"]
+    flags = ["--total-iters", "45", "--save-freq", "25", "--log-freq", "40"]
     assert run(*flags) == 0
     captured = Run(tmp_path, run.demos, "b")
     monkeypatch.setattr(diffusion_learner, "pick_engine", lambda config, device: (True, False))
