@@ -42,8 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PidecError as error:
         return _refuse(error.line())
     from .app import PidecApp
+    from .hangup import leave_with_terminal
 
     app = PidecApp(manager)
+    leave_with_terminal(sys.stdin.fileno())
     try:
         app.run()
     finally:

@@ -59,6 +59,19 @@ def test_without_a_terminal_it_is_one_line(tmp_path: Path) -> None:
     assert "pidec-jobs" in done.stderr
 
 
+def test_it_leaves_with_its_terminal_even_where_the_signal_does_not_come(tmp_path: Path) -> None:
+    """Lost: a whole core for ever, after a window was closed (under `make run`, or with SIGHUP ignored)."""
+    screen, behind = pty.openpty()
+    command = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *DOOR, "--workspace", str(tmp_path / "ws")]
+    process = subprocess.Popen(command, stdin=behind, stdout=behind, stderr=behind, start_new_session=True)
+    os.close(behind)
+    shown = b""
+    while b"quickstart" not in shown and b"pidec" not in shown:
+        shown += os.read(screen, 65536)
+    os.close(screen)
+    assert process.wait(timeout=30) == 129
+
+
 def test_a_workspace_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     """Lost: a traceback inside an alternate screen that is gone at once."""
     (tmp_path / "file").write_text("")
