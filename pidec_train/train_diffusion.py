@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -11,19 +12,18 @@ import torch
 from .algos.diffusion_step import BLOCK
 from .checkpoint import read_payload
 from .checkpoint_folder import CheckpointFolder
-from .checkpoint_saver import CheckpointSaver, Saved
 from .data.demos import load_demos
 from .diffusion_learner import DiffusionLearner
-from .eval_beside import Begun, EvaluationBeside, Failed, Finished, Note, Progress
+from .eval_beside import EvaluationBeside
 from .evaluate import BASE_SEED
+from .keeping import Keeper
 from .logwindow import LogWindow, Row, is_log_step
 from .loss_health import LossHealth
 from .metrics import MetricWriter
 from .placement import is_out_of_memory, pick_device, set_precision, set_threads
-from .protocol import metric_names as names
 from .protocol.config import DiffusionConfig
-from .protocol.errors import RunFailed, Stopped
-from .protocol.rundir import read_checkpoint_info, step_file, step_of
+from .protocol.errors import RunFailed
+from .protocol.rundir import read_checkpoint_info, step_of
 from .sharing import SharingMeter
 from .stopping import StopRequest
 
@@ -132,8 +132,8 @@ def _find_source(folder: CheckpointFolder, resume: bool) -> tuple[Path | None, l
 class Session:
     """One process's share of a run: the loop, and what it does at the steps where it does more than learn.
 
-    Nothing in the loop waits: checkpoints are written by a thread (`saver`), evaluations run in a process of their own
-    (`beside`), losses are read when they have come from the device (`rows`).
+    Nothing in the loop waits: checkpoints and evaluations come and go beside it (`keeper`), losses are read when they
+    have come from the device (`rows`).
     """
 
     def __init__(
@@ -147,20 +147,30 @@ class Session:
     ) -> None:
         self.config, self.learner, self.folder, self.writer, self.stop = config, learner, folder, writer, stop
         self.start, self.last = learner.iteration, config.last_iteration
-        self.saved = source  # the newest checkpoint that is on disk
-        self.submitted = learner.iteration if source else -1  # step of the newest one that was handed to the saver
         self.resumes = source is not None
         self.window, self.rows, self.sharing = LogWindow(learner.device), deque[Row](), SharingMeter()
         self.health = LossHealth(self.last)
-        self.saver = CheckpointSaver(folder)
-        self.beside = _evaluation_beside(config, learner) if config.eval_freq else None
+        self.keeper = Keeper(
+            learner,
+            folder,
+            writer,
+            stop,
+            unit="iteration",
+            start=self.start,
+            last=self.last,
+            evaluation_is_due=self._evaluation_is_due,
+            beside=_evaluation_beside(config, learner) if config.eval_freq else None,
+            source=source,
+            waiting=self._waiting,
+            advice="Try a smaller --lr or normalised data.",
+        )
 
     def train(self) -> None:
         """From the learner's iteration to the last one."""
         if self.resumes:
             with contextlib.suppress(OSError):  # a full disk: tried again after the next evaluation
                 self.folder.link_best()
-            self._evaluate_what_was_cut_off()
+            self.keeper.evaluate_what_was_cut_off()
         if self.learner.iteration < self.last:
             self._prepare()
         while self.learner.iteration < self.last:
@@ -168,16 +178,14 @@ class Session:
             if self._row_is_due(self.learner.iteration):
                 self._ask_for_row()
             if self._save_is_due(self.learner.iteration):
-                self._save()
+                self.keeper.save(self.learner.iteration)
             self._take_in()
             if self.stop:
-                self._leave()
+                self.keeper.leave(self.learner.iteration)
         self._finish()
 
     def close(self) -> None:
-        self.saver.close()
-        if self.beside:
-            self.beside.close()
+        self.keeper.close()
 
     # --- when -----------------------------------------------------------------------------------------------------
 
@@ -212,7 +220,7 @@ class Session:
         self.window.restart()
 
     def _advance(self) -> None:
-        with self.sharing.measure(self.beside is not None and self.beside.works):
+        with self.sharing.measure(self.keeper.evaluates):
             losses = self.learner.advance(self._room())
         self.sharing.count(len(losses))
         self.window.add(losses, self.learner.stepper.data_seconds)
@@ -227,12 +235,7 @@ class Session:
         """Whatever has come meanwhile: losses, checkpoints, evaluations."""
         while self.rows and self.rows[0].is_there():
             self._log(self.rows.popleft())
-        for outcome in self.saver.finished():
-            self._after_save(outcome)
-        if self.beside:
-            self.beside.check()
-            for note in self.beside.poll():
-                self._after_note(note)
+        self.keeper.take_in()
 
     def _log(self, row: Row) -> None:
         metrics, warnings = self.health.take(row)
@@ -240,132 +243,22 @@ class Session:
         for message in warnings:
             self.writer.event("warning", row.iteration, message=message)
         if self.health.verdict:
-            self._refuse_to_go_on(self.health.verdict)
+            self.keeper.refuse_to_go_on(self.health.verdict)
 
-    def _refuse_to_go_on(self, why: str) -> None:
-        self.saver.close()
-        last, _ = self.folder.latest_good()
-        kept = f"The last good checkpoint is {last}." if last else "There is no checkpoint yet."
-        raise RunFailed(why, f"Try a smaller --lr or normalised data. {kept}")
-
-    # --- checkpoints ----------------------------------------------------------------------------------------------
-
-    def _save(self) -> None:
-        at = self.submitted = self.learner.iteration
-        with self.window.waiting(names.TIME_SAVE_WAIT_RATIO), self.sharing.waiting("checkpoints"):
-            self.saver.submit(at, self.learner.snapshot(), keep=self._evaluation_is_due(at))
-
-    def _after_save(self, outcome: Saved) -> None:
-        """A full disk costs this checkpoint, unless it is the last."""
-        if isinstance(outcome.error, RunFailed):
-            self._refuse_to_go_on(outcome.error.message)
-        if outcome.path is None:
-            message = f"checkpoint of iteration {outcome.step} is not saved: {outcome.error}"
-            if outcome.step == self.last or self.stop:
-                raise RunFailed(message)
-            if self._evaluation_is_due(outcome.step):
-                message += "; it is not evaluated either"
-            self.writer.event("warning", outcome.step, message=message)
-            return
-        self.saved = outcome.path
-        self.writer.event("checkpoint", outcome.step, path=str(outcome.path))
-        if self._evaluation_is_due(outcome.step):
-            self._request_evaluation(outcome.path, outcome.step)
-
-    def _leave(self) -> None:
-        """Save, and say so."""
-        if self.submitted != self.learner.iteration:
-            self._save()
-        for outcome in self.saver.wait():
-            self._after_save(outcome)
-        raise Stopped(f"stopped by {self.stop.signal_name} at iteration {self.learner.iteration}; saved {self.saved}")
-
-    # --- evaluations ----------------------------------------------------------------------------------------------
-
-    def _evaluate_what_was_cut_off(self) -> None:
-        """By whatever ended the attempt before; the newest, if there are several."""
-        for path in self.folder.unevaluated(self._evaluation_is_due)[:1]:
-            self.folder.keep(path)
-            step = step_of(path)
-            assert step is not None
-            self.writer.say(f"iteration {step:,} has not been evaluated yet: evaluating it now")
-            self._request_evaluation(path, step)
-
-    def _request_evaluation(self, path: Path, step: int) -> None:
-        if self.beside is None:
-            return
-        skipped = self.beside.request(path, step)
-        if skipped is not None:
-            self.folder.release(self.folder.path / step_file(skipped))
-            self.writer.event("eval", skipped, phase="skipped", by=step)
-            self.writer.say(f"iteration {skipped:,} is not evaluated: iteration {step:,} is newer and goes first")
-
-    def _after_note(self, note: Note) -> None:
-        if isinstance(note, Begun):
-            self.writer.event("eval", note.step, phase="start", episodes=note.episodes)
-            self.writer.say(f"iteration {note.step:,}: evaluating {note.episodes} episodes")
-        elif isinstance(note, Progress):
-            self.writer.note(f"evaluated {note.over} of {note.episodes}")
-        elif isinstance(note, Failed):
-            self.writer.event("warning", note.step, message=f"{note.error}; it is started anew")
-        else:
-            self._after_evaluation(note)
-
-    def _after_evaluation(self, note: Finished) -> None:
-        at, result = note.step, note.result
-        if result is None:
-            self.folder.release(note.path)
-            self.writer.event("eval", at, phase="failed", message=note.error)
-            if at == self.last:
-                why = (
-                    f"all {at:,} iterations are done and saved in {note.path}, but could not be evaluated: {note.error}"
-                )
-                raise RunFailed(why, f"Try: pidec-train evaluate {note.path}")
-            self.writer.event("warning", at, message=f"iteration {at:,} is not evaluated: {note.error}")
-            return
-        self.writer.event(
-            "eval",
-            at,
-            phase="done",
-            successes=result.successes,
-            episodes=result.episodes,
-            seconds=round(result.seconds, 1),
-        )
-        self.writer.log(at, result.metrics())
-        self.writer.say(f"iteration {at:,}: {result.line()}")
-        try:
-            if self.folder.record_evaluation(note.path, result.successes, result.episodes):
-                self.writer.say(f"best so far: {note.path}")
-                self._artifact(note.path, "best", at, success_rate=result.success_rate)
-        except OSError as error:
-            self.writer.event("warning", at, message=f"the result of iteration {at:,} is not noted beside it: {error}")
-        self.folder.release(note.path)
-
-    def _artifact(self, path: Path, alias: str, step: int, **more: float) -> None:
-        """For W&B, if asked."""
-        self.writer.artifact(path, step=step, aliases=(alias,), info={**self.learner.info(), **more})
-
-    # --- the end --------------------------------------------------------------------------------------------------
+    @contextlib.contextmanager
+    def _waiting(self, ratio: str, what: str) -> Iterator[None]:
+        with self.window.waiting(ratio), self.sharing.waiting(what):
+            yield
 
     def _finish(self) -> None:
         """Everything is learned: wait for the last row, the last checkpoint and its evaluation."""
         while self.rows:
             self._log(self.rows.popleft())
-        with self.window.waiting(names.TIME_SAVE_WAIT_RATIO), self.sharing.waiting("checkpoints"):
-            outcomes = self.saver.wait()
-        for outcome in outcomes:
-            self._after_save(outcome)
-        if self.beside:
-            with self.window.waiting(names.TIME_EVAL_WAIT_RATIO), self.sharing.waiting("evaluations"):
-                what = f"all {self.last:,} iterations are done and saved; --resume makes up for the evaluation"
-                for note in self.beside.wait(self.stop, what):
-                    self._after_note(note)
+        self.keeper.finish()
         self.writer.log(self.last, self.window.waits())
-        if self.saved:
-            self._artifact(self.saved, "last", self.last)
         for line in self.sharing.lines():
             self.writer.say(line)
-        self.writer.say(f"done after {self.learner.iteration:,} iterations; the last checkpoint is {self.saved}")
+        self.writer.say(f"done after {self.learner.iteration:,} iterations; the last checkpoint is {self.keeper.saved}")
 
 
 def _evaluation_beside(config: DiffusionConfig, learner: DiffusionLearner) -> EvaluationBeside:
