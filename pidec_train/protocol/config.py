@@ -9,68 +9,34 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping
-from enum import Enum
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from .decorator_config import DecoratorConfig as DecoratorConfig
 from .errors import PidecError, did_you_mean
-
-Device = Literal["auto", "cpu", "cuda"]
-ActionNorm = Literal["none", "mean_std", "min_max"]
-ObsNorm = Literal["none", "mean_std"]
-Sampler = Literal["ddpm", "ddim"]
-Precision = Literal["tf32", "fp32", "bf16"]
-Engine = Literal["auto", "eager", "graph", "compile"]
-
-BUNDLED = "bundled:"  # `demo_path = "bundled:NAME.h5"` means a file that ships with the package
-
-
-class PathKind(str, Enum):
-    """What a path field points to, so that a form can offer what exists."""
-
-    demo = "demo"
-    checkpoint = "checkpoint"
-    output = "output"
-
-
-def _extra(*, first: bool = False, path: PathKind | None = None) -> dict[str, Any]:
-    """Notes for forms: is this one of the fields that people change first, and is it a path?"""
-    return {"first": first, "path": path.value if path else None}
-
-
-class JobConfig(BaseModel):
-    """Base of all configs: frozen, and a field that nobody knows is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    def hints(self) -> dict[str, str]:
-        """Advice by field name, for values that are legal but cost hours. Empty if there is none."""
-        return {}
-
-    def total_steps(self) -> int | None:
-        """How many steps the run takes in its own unit, None where that is not known beforehand."""
-        return None
+from .job_config import BUNDLED as BUNDLED
+from .job_config import ActionNorm, Device, Engine, JobConfig, ObsNorm, PadObsTo, PathKind, Precision, Sampler, extra
 
 
 class DiffusionConfig(JobConfig):
     """Diffusion Policy from demonstrations. Defaults: upstream `offline/diffusion_policy_unet_maniskill2.py`."""
 
     env_id: str = Field(
-        "PegInsertionSide-v1", description="task that demos and evaluation share", json_schema_extra=_extra(first=True)
+        "PegInsertionSide-v1", description="task that demos and evaluation share", json_schema_extra=extra(first=True)
     )
     demo_path: str = Field(
         "demos/PegInsertionSide-v1.h5",
         description="demonstrations (.h5 with its .json beside it)",
-        json_schema_extra=_extra(first=True, path=PathKind.demo),
+        json_schema_extra=extra(first=True, path=PathKind.demo),
     )
     num_demo_traj: int | None = Field(None, ge=1, description="use only the first N demos; empty: all")
-    total_iters: int = Field(1_000_000, ge=1, description="optimizer steps", json_schema_extra=_extra(first=True))
+    total_iters: int = Field(1_000_000, ge=1, description="optimizer steps", json_schema_extra=extra(first=True))
     batch_size: int = Field(
-        1024, ge=1, le=1_000_000, description="windows per iteration", json_schema_extra=_extra(first=True)
+        1024, ge=1, le=1_000_000, description="windows per iteration", json_schema_extra=extra(first=True)
     )
-    lr: float = Field(1e-4, gt=0, description="peak learning rate of AdamW", json_schema_extra=_extra(first=True))
-    seed: int = Field(1, ge=0, description="seed of weights, batches and noise", json_schema_extra=_extra(first=True))
+    lr: float = Field(1e-4, gt=0, description="peak learning rate of AdamW", json_schema_extra=extra(first=True))
+    seed: int = Field(1, ge=0, description="seed of weights, batches and noise", json_schema_extra=extra(first=True))
 
     obs_horizon: int = Field(2, ge=1, le=1000, description="observations seen")
     act_horizon: int = Field(4, ge=1, le=1000, description="actions executed per decision")
@@ -154,29 +120,30 @@ class EvaluateConfig(JobConfig):
     """Success rate of a checkpoint in the simulator."""
 
     ckpt: str = Field(
-        min_length=1, description="checkpoint (.pt)", json_schema_extra=_extra(first=True, path=PathKind.checkpoint)
+        min_length=1, description="checkpoint (.pt)", json_schema_extra=extra(first=True, path=PathKind.checkpoint)
     )
-    num_eval_episodes: int = Field(100, ge=1, description="episodes", json_schema_extra=_extra(first=True))
-    num_eval_envs: int = Field(10, ge=1, description="simulators at once", json_schema_extra=_extra(first=True))
-    sampler: Sampler = Field("ddpm", description="denoising sampler", json_schema_extra=_extra(first=True))
-    num_steps: int = Field(100, ge=1, description="denoising steps", json_schema_extra=_extra(first=True))
-    seed: int = Field(1, ge=0, description="episode i starts from it + 1000 + i", json_schema_extra=_extra(first=True))
+    num_eval_episodes: int = Field(100, ge=1, description="episodes", json_schema_extra=extra(first=True))
+    num_eval_envs: int = Field(10, ge=1, description="simulators at once", json_schema_extra=extra(first=True))
+    sampler: Sampler | None = Field(
+        None,
+        description="denoising sampler; empty: ddpm for a base policy, what it was trained with for a decorated one",
+        json_schema_extra=extra(first=True),
+    )
+    num_steps: int | None = Field(
+        None, ge=1, description="denoising steps; empty: as the sampler", json_schema_extra=extra(first=True)
+    )
+    seed: int = Field(1, ge=0, description="episode i starts from it + 1000 + i", json_schema_extra=extra(first=True))
     env_id: str | None = Field(None, description="task; empty: the one the checkpoint was trained on")
     control_mode: str | None = Field(None, description="controller; empty: the checkpoint's")
     max_episode_steps: int | None = Field(None, ge=1, description="episode length in env steps; empty: the task's own")
-    pad_obs_to: str = Field(
+    pad_obs_to: PadObsTo = Field(
         "auto", description="insert what ManiSkill2 observed besides, for its policies: auto, off, or the policy's size"
     )
-    weights: Literal["ema_agent", "agent"] = Field("ema_agent", description="averaged or raw weights")
+    weights: Literal["ema_agent", "agent"] = Field(
+        "ema_agent", description="averaged or raw weights of the base policy"
+    )
+    compare: bool = Field(False, description="a decorator's checkpoint: also its base policy alone, on the same starts")
     device: Device = Field("auto", description="where the policy runs")
-
-    @field_validator("pad_obs_to", mode="before")
-    @classmethod
-    def _auto_off_or_size(cls, value: Any) -> str:
-        text = str(value)
-        if text in ("auto", "off") or (text.isascii() and text.isdigit() and len(text) < 9 and int(text) > 0):
-            return text
-        raise ValueError("allowed are auto, off, or a number of observations such as 50")
 
     def total_steps(self) -> int | None:
         return self.num_eval_episodes
@@ -186,17 +153,17 @@ class AdaptConfig(JobConfig):
     """A ManiSkill2 checkpoint made into one for ManiSkill3, with the same outputs."""
 
     ckpt: str = Field(
-        min_length=1, description="checkpoint (.pt)", json_schema_extra=_extra(first=True, path=PathKind.checkpoint)
+        min_length=1, description="checkpoint (.pt)", json_schema_extra=extra(first=True, path=PathKind.checkpoint)
     )
     out: str = Field(
         min_length=1,
         description="file to write (.pt; a .json goes beside it)",
-        json_schema_extra=_extra(first=True, path=PathKind.output),
+        json_schema_extra=extra(first=True, path=PathKind.output),
     )
     method: Literal["fold", "pad"] = Field(
         "fold",
         description="fold: constant inputs into the biases; pad: weights as they are, inserting them on use",
-        json_schema_extra=_extra(first=True),
+        json_schema_extra=extra(first=True),
     )
     env_id: str | None = Field(None, description="task; empty: the one the checkpoint was trained on")
 
@@ -213,19 +180,19 @@ class AdaptConfig(JobConfig):
 class DemosConfig(JobConfig):
     """Demonstrations from ManiSkill's own motion planner, replayed to another control mode."""
 
-    env_id: str = Field("PegInsertionSide-v1", description="task", json_schema_extra=_extra(first=True))
-    num_demos: int = Field(100, ge=1, description="successful demos wanted", json_schema_extra=_extra(first=True))
+    env_id: str = Field("PegInsertionSide-v1", description="task", json_schema_extra=extra(first=True))
+    num_demos: int = Field(100, ge=1, description="successful demos wanted", json_schema_extra=extra(first=True))
     out: str = Field(
         "demos/PegInsertionSide-v1.h5",
         description="file to write (.h5; a .json goes beside it)",
-        json_schema_extra=_extra(first=True, path=PathKind.output),
+        json_schema_extra=extra(first=True, path=PathKind.output),
     )
-    num_procs: int = Field(1, ge=1, description="planner processes", json_schema_extra=_extra(first=True))
+    num_procs: int = Field(1, ge=1, description="planner processes", json_schema_extra=extra(first=True))
     seed: int = Field(
-        0, ge=0, description="first seed; one episode each from there on", json_schema_extra=_extra(first=True)
+        0, ge=0, description="first seed; one episode each from there on", json_schema_extra=extra(first=True)
     )
     control_mode: str = Field(
-        "pd_ee_delta_pose", description="controller to replay to", json_schema_extra=_extra(first=True)
+        "pd_ee_delta_pose", description="controller to replay to", json_schema_extra=extra(first=True)
     )
 
     def total_steps(self) -> int | None:
@@ -235,11 +202,12 @@ class DemosConfig(JobConfig):
 class CommandConfig(JobConfig):
     """Any shell command, run as in the shell that added it."""
 
-    command: str = Field(min_length=1, description="shell command", json_schema_extra=_extra(first=True))
+    command: str = Field(min_length=1, description="shell command", json_schema_extra=extra(first=True))
 
 
 CONFIG_MODELS: dict[str, type[JobConfig]] = {
     "diffusion": DiffusionConfig,
+    "decorator": DecoratorConfig,
     "evaluate": EvaluateConfig,
     "adapt": AdaptConfig,
     "demos": DemosConfig,

@@ -27,6 +27,13 @@ class MetricInfo:
 TRAIN_LOSS = "train/loss"
 TRAIN_LR = "train/lr"
 TRAIN_SKIPPED = "train/skipped_updates"
+TRAIN_QF_LOSS = "train/qf_loss"
+TRAIN_ACTOR_LOSS = "train/actor_loss"
+TRAIN_SAC_ALPHA = "train/sac_alpha"
+TRAIN_Q_VALUE = "train/q_value"
+TRAIN_SUCCESS_RATE = "train/success_rate"
+TRAIN_EPISODE_LENGTH = "train/episode_length"
+TRAIN_RESIDUAL_FRACTION = "train/residual_fraction"
 ITERS_PER_MIN = "throughput/iters_per_min"
 ENV_STEPS_PER_MIN = "throughput/env_steps_per_min"
 EVAL = "eval/"  # the names of an evaluation begin so; its row may come after rows of later steps
@@ -37,18 +44,27 @@ EVAL_EPISODE_LENGTH = "eval/episode_length"
 TIME_DATA_RATIO = "time/data_ratio"
 TIME_EVAL_WAIT_RATIO = "time/eval_wait_ratio"
 TIME_SAVE_WAIT_RATIO = "time/save_wait_ratio"
+TIME_ENV_WAIT_RATIO = "time/env_wait_ratio"
+TIME_UPDATE_RATIO = "time/update_ratio"
+SIMULATOR_MEMORY = "memory/simulators_gib"
 
 _ALL = (
     MetricInfo(TRAIN_LOSS, "", "mean squared error of the predicted noise, mean since the last log", "down", True),
     MetricInfo(TRAIN_LR, "", "learning rate of the optimizer", log_scale=True),
     MetricInfo(TRAIN_SKIPPED, "", "updates left out because a gradient was not finite, since the start", "down"),
-    MetricInfo("train/qf_loss", "", "mean squared TD error of the two critics", "down", True),
-    MetricInfo("train/actor_loss", "", "SAC's actor loss of the residual policy"),
-    MetricInfo("train/sac_alpha", "", "SAC's entropy coefficient", log_scale=True),
-    MetricInfo("train/q_value", "", "mean Q value of the sampled actions"),
-    MetricInfo("train/success_rate", "", "success rate of the last finished training episodes", "up"),
-    MetricInfo("train/residual_fraction", "", "share of envs in which the residual was switched on"),
-    MetricInfo(ITERS_PER_MIN, "1/min", "iterations per minute over the last window, evaluation time left out", "up"),
+    MetricInfo(TRAIN_QF_LOSS, "", "mean squared TD error of the two critics", "down", True),
+    MetricInfo(TRAIN_ACTOR_LOSS, "", "SAC's actor loss of the residual policy"),
+    MetricInfo(TRAIN_SAC_ALPHA, "", "SAC's entropy coefficient", log_scale=True),
+    MetricInfo(TRAIN_Q_VALUE, "", "mean Q value of the sampled actions"),
+    MetricInfo(TRAIN_SUCCESS_RATE, "", "success rate of the last finished training episodes", "up"),
+    MetricInfo(TRAIN_EPISODE_LENGTH, "env steps", "mean length of the last finished training episodes", "down"),
+    MetricInfo(TRAIN_RESIDUAL_FRACTION, "", "share of envs in which the residual was switched on"),
+    MetricInfo(
+        ITERS_PER_MIN,
+        "1/min",
+        "iterations (decorator: decision steps) per minute over the last window, evaluation time left out",
+        "up",
+    ),
     MetricInfo(ENV_STEPS_PER_MIN, "1/min", "simulator steps per minute over all envs", "up"),
     MetricInfo(EVAL_SUCCESS_RATE, "", "share of episodes with success at any time", "up"),
     MetricInfo(EVAL_SUCCESS_AT_END, "", "share of episodes whose last step is a success", "up"),
@@ -59,6 +75,9 @@ _ALL = (
     MetricInfo(TIME_DATA_RATIO, "", "share of the time spent fetching batches", "down"),
     MetricInfo(TIME_EVAL_WAIT_RATIO, "", "share of the time spent waiting for evaluations", "down"),
     MetricInfo(TIME_SAVE_WAIT_RATIO, "", "share of the time spent waiting for checkpoints to be written", "down"),
+    MetricInfo(TIME_ENV_WAIT_RATIO, "", "share of the time spent waiting for simulators that collect", "down"),
+    MetricInfo(TIME_UPDATE_RATIO, "", "share of the time spent on gradient updates"),
+    MetricInfo(SIMULATOR_MEMORY, "GiB", "memory of the processes that hold the simulators that collect"),
 )
 
 METRICS: dict[str, MetricInfo] = {info.name: info for info in _ALL}
