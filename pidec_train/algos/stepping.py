@@ -6,16 +6,18 @@ finishes faster than a CPU can ask for them, one is left for a whole block.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from ..data.windows import Batches
+from .capture import WARM_UP, capture, put_back
 from .diffusion_step import BLOCK, DiffusionStep
 
-WARM_UP = 3  # eager iterations before a capture: libraries choose their kernels and allocate their workspaces
 AHEAD = 2  # blocks that may be queued on the device: enough to keep it busy, few enough to stop at once
 
 
@@ -90,42 +92,18 @@ class Stepper:
             self.notes.append(f"the step cannot be captured into a CUDA graph, going on slowly without it: {why}")
             self._graphs, self.graph = {}, False
 
-    def _try(self, attempt: Any) -> str:
-        """Run `attempt`, then put back all it changed. Returns why it failed, "" if it did not."""
-        tensors = self.step.tensors()
-        before = [tensor.clone() for tensor in tensors]
-        noise = self.step.noise.get_state()
-        try:
-            attempt()
-            return ""
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # noqa: BLE001 - compilers and drivers raise anything; each is survivable here
-            lines = str(error).strip().splitlines() or [""]
-            return f"{type(error).__name__}: {lines[0]}"
-        finally:
-            self.step.noise.set_state(noise)
-            with torch.no_grad():
-                for tensor, old in zip(tensors, before, strict=True):
-                    tensor.copy_(old)
+    def _try(self, attempt: Callable[[], None]) -> str:
+        return put_back(attempt, self.step.tensors(), [self.step.noise])
 
     def _warm_up(self) -> None:
         for _ in range(WARM_UP):
             self.step(0)
 
     def _capture(self) -> None:
-        cuda, side = self._cuda, self._cuda.Stream()
-        side.wait_stream(cuda.current_stream())
-        with cuda.stream(side):
-            self._warm_up()
-        cuda.current_stream().wait_stream(side)
-        pool = None
-        for count in (BLOCK, 1):  # the second for what is left before a row, a checkpoint or the end
-            graph = cuda.CUDAGraph()
-            graph.register_generator_state(self.step.noise)
-            # thread_local: the thread that writes checkpoints may talk to the device meanwhile.
-            with cuda.graph(graph, pool=pool, stream=side, capture_error_mode="thread_local"):
-                for slot in range(count):
-                    self.step(slot)
-            pool = graph.pool()  # replays follow one another, so both may use the same memory
-            self._graphs[count] = graph
+        # Besides a block a single iteration, for what is left before a row, a checkpoint or the end.
+        works = {count: functools.partial(self._run, count) for count in (BLOCK, 1)}
+        self._graphs = capture(works, [self.step.noise], warm_up=lambda: self.step(0), cuda=self._cuda)
+
+    def _run(self, count: int) -> None:
+        for slot in range(count):
+            self.step(slot)

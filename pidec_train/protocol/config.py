@@ -16,7 +16,9 @@ from pydantic import Field, ValidationError, model_validator
 from .decorator_config import DecoratorConfig as DecoratorConfig
 from .errors import PidecError, did_you_mean
 from .job_config import BUNDLED as BUNDLED
-from .job_config import ActionNorm, Device, Engine, JobConfig, ObsNorm, PadObsTo, PathKind, Precision, Sampler, extra
+from .job_config import ActionNorm, Device, Engine, ObsNorm, PadObsTo, Precision, Sampler, extra
+from .job_config import JobConfig as JobConfig
+from .job_config import PathKind as PathKind
 
 
 class DiffusionConfig(JobConfig):

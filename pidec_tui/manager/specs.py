@@ -17,7 +17,13 @@ from pidec_train.protocol.errors import PidecError
 from pidec_train.protocol.rundir import Spec, Workspace, write_atomic
 
 GPU_KINDS = frozenset({"diffusion", "decorator", "evaluate"})
-STEP_NAMES = {"diffusion": "iteration", "decorator": "decision step", "evaluate": "episode", "adapt": "checkpoint", "demos": "demo"}
+STEP_NAMES = {
+    "diffusion": "iteration",
+    "decorator": "decision step",
+    "evaluate": "episode",
+    "adapt": "checkpoint",
+    "demos": "demo",
+}
 
 _REFERENCE = re.compile(r"@(\d+)/(best|last)")
 
