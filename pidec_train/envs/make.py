@@ -115,26 +115,29 @@ def make_vector_env(
     act_horizon: int,
     max_episode_steps: int | None = None,
     num_workers: int | None = None,
+    autoreset: bool = False,
+    env_backend: str = "stock",
 ) -> WorkerVectorEnv:
     """`num_envs` environments as `make_env` makes them, in worker processes (see `WorkerVectorEnv`).
 
     Args:
         act_horizon: length of the chunks that `step` takes: (num_envs, act_horizon, act_dim).
         num_workers: None: as many as there are cores, at most one per environment.
+        autoreset: an episode that is over is followed by the next one within the same step.
 
     Raises:
         PidecError: see `make_env`.
     """
+    env_kwargs = {
+        "env_id": env_id,
+        "control_mode": control_mode,
+        "obs_horizon": obs_horizon,
+        "max_episode_steps": max_episode_steps,
+    }
+    if env_backend != "stock":
+        env_kwargs["env_backend"] = env_backend
     return WorkerVectorEnv(
-        num_envs,
-        act_horizon=act_horizon,
-        num_workers=num_workers,
-        env_kwargs={
-            "env_id": env_id,
-            "control_mode": control_mode,
-            "obs_horizon": obs_horizon,
-            "max_episode_steps": max_episode_steps,
-        },
+        num_envs, act_horizon=act_horizon, num_workers=num_workers, env_kwargs=env_kwargs, autoreset=autoreset
     )
 
 

@@ -1,7 +1,7 @@
 """A process of our own that does simulator work on request and never outlives its parent.
 
 Started as a fresh interpreter (`subprocess`, not fork: the parent may have torch threads and a CUDA context; not
-multiprocessing's spawn: it imports the parent's main module again). One request at a time, answered in order over a
+multiprocessing's spawn: it imports the parent's main module again). Requests are answered one by one, in order, over a
 pipe; on the way to an answer the child may `tell` how far it is. The child ends at once, in the middle of its work
 too, when the pipe closes or its parent is gone, so a killed trainer leaves nothing behind; nor do workers of workers.
 """
@@ -58,12 +58,13 @@ class Worker:
         target: "package.module:Class" of the object to hold.
         name: what to call the process in messages.
         kwargs: arguments of the class; they travel by pickle, as do arguments and results of `ask`.
+        pass_fds: open files that the child gets too, under the same numbers.
 
     Attributes:
         told: what the child told on the way to its answer, oldest first; empty it at will.
     """
 
-    def __init__(self, target: str, name: str, kwargs: dict[str, Any]) -> None:
+    def __init__(self, target: str, name: str, kwargs: dict[str, Any], pass_fds: Sequence[int] = ()) -> None:
         self.name = name
         self.told: list[Any] = []
         self._answer: tuple[PidecError | str | None, Any] | None = None  # one that has come and was not yet asked for
@@ -79,7 +80,7 @@ class Worker:
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=self._output,
-            pass_fds=[child.fileno()],
+            pass_fds=[child.fileno(), *pass_fds],
             env=environment,
         )
         child.close()
@@ -95,7 +96,7 @@ class Worker:
         return self._pipe
 
     def send(self, method: str, *arguments: Any) -> None:
-        """Ask without waiting; exactly one `receive` must follow."""
+        """Ask without waiting; exactly one `receive` must follow, for several requests in their order."""
         try:
             self._pipe.send((method, arguments))
         except (OSError, ValueError):

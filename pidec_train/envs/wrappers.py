@@ -40,7 +40,7 @@ class ChunkedEnv(gym.Wrapper):
     ) -> tuple[NDArray[Any], dict[str, Any]]:
         """Start an episode. The same seed gives the same start, whatever happened before."""
         observation, _ = self.env.reset(seed=seed, options=options)
-        self._frames.extend([np.asarray(observation, np.float32)] * self.obs_horizon)
+        self._frames.extend([np.array(observation, np.float32)] * self.obs_horizon)
         self._steps, self._success, self._over = 0, False, False
         return self._history(), self._info(False, 0)
 
@@ -49,7 +49,8 @@ class ChunkedEnv(gym.Wrapper):
 
         Returns:
             observation (obs_horizon, obs_dim), sum of rewards, terminated, truncated, info with `success` (so far in
-            this episode), `success_at_end` (at the last executed step) and `env_steps` (executed in this call).
+            this episode), `success_at_end` (at the last executed step), `env_steps` (executed in this call),
+            `episode_steps` (so far in this episode) and `frames`: the observation (obs_dim,) after each of this call's.
 
         Raises:
             RunFailed: an action is not finite (the policy has diverged; sapien would crash).
@@ -62,12 +63,12 @@ class ChunkedEnv(gym.Wrapper):
             raise RunFailed(
                 "the policy gave an action that is not finite", "Its weights have diverged: use an earlier checkpoint."
             )
-        total, success, terminated, truncated, executed = 0.0, False, False, False, 0
+        total, success, terminated, truncated = 0.0, False, False, False
+        frames: list[NDArray[Any]] = []
         for single in np.clip(chunk, self._low, self._high):
             observation, _, ended, _, info = self.env.step(single)
-            self._frames.append(np.asarray(observation, np.float32))
+            frames.append(np.array(observation, np.float32))  # a copy: an environment may reuse its array
             self._steps += 1
-            executed += 1
             success = bool(info.get("success", False))
             self._success |= success
             total += float(success)
@@ -76,7 +77,9 @@ class ChunkedEnv(gym.Wrapper):
             if terminated or truncated:
                 self._over = True
                 break
-        return self._history(), total, terminated, truncated, self._info(success, executed)
+        self._frames.extend(frames)
+        info = {**self._info(success, len(frames)), "episode_steps": self._steps, "frames": frames}
+        return self._history(), total, terminated, truncated, info
 
     def _history(self) -> NDArray[Any]:
         return np.stack(self._frames)

@@ -121,7 +121,8 @@ def test_a_bundled_demo_ends_its_episode_with_success(push: ChunkedEnv) -> None:
     assert not terminated and not truncated and not info["success"]
     _, reward, terminated, truncated, info = push.step(actions[first_success:])
     assert (reward, terminated, truncated) == (1.0, True, False)
-    assert info == {"success": True, "success_at_end": True, "env_steps": 1}
+    assert (info["success"], info["success_at_end"], info["env_steps"]) == (True, True, 1)
+    assert info["episode_steps"] == first_success + 1 and len(info["frames"]) == 1
     with pytest.raises(RuntimeError, match="reset"):
         push.step(actions[:1])
 
