@@ -9,7 +9,7 @@ import gc
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -171,20 +171,17 @@ class WorkerVectorEnv(VectorEnv):
         for values in (shared.rewards, shared.terminated, shared.truncated, shared.env_steps):
             values[:] = 0
         workers = self._with(shared.active)
-        self._send(workers, "step")
-        if self.autoreset:
-            self._send(workers, "start")
+        self._send(workers, "step", self.autoreset)
         self._pending = ("results", workers)
 
     def step_results(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
         """What `step` returns but for the observations, as soon as it is there. `start_obs` must follow."""
-        workers = self._expect("results")
-        self._receive(workers)
-        self._pending = ("observations", workers if self.autoreset else [])
+        self._receive(self._expect("results"))
         shared, infos = self._shared, self._infos()
         infos["episode_steps"], infos["frames"] = shared.episode_steps.copy(), shared.frames.copy()
+        over = shared.terminated | shared.truncated
+        self._pending = ("observations", self._with(over) if self.autoreset else [])
         if self.autoreset:
-            over = shared.terminated | shared.truncated
             self._episodes[over] += 1
             infos["episodes"] = self._episodes.copy()  # with those that begin now
             infos["_final_obs"] = over
@@ -307,9 +304,12 @@ class EnvServer:
             if self._shared.active[i]:
                 self._reset(i, env)
 
-    def step(self) -> None:
-        """A chunk of those that are active."""
-        shared = self._shared
+    def step(self, autoreset: bool) -> Iterator[None]:
+        """A chunk of those that are active; then, if asked, the next episode of those whose episode is over.
+
+        Answers when all have stepped, and again when all are reset, if there are any to reset.
+        """
+        shared, over = self._shared, []
         for i, env in self._envs.items():
             if not shared.active[i]:
                 continue
@@ -320,13 +320,13 @@ class EnvServer:
             shared.frames[i, : info["env_steps"]] = info["frames"]
             for name in ("success", "success_at_end", "env_steps", "episode_steps"):
                 getattr(shared, name)[i] = info[name]
-
-    def start(self) -> None:
-        """The next episode of those whose episode is over. `final_obs` stays."""
-        shared = self._shared
-        for i, env in self._envs.items():
             if shared.terminated[i] or shared.truncated[i]:
-                self._reset(i, env)
+                over.append(i)
+        yield
+        if autoreset and over:
+            for i in over:
+                self._reset(i, self._envs[i])
+            yield
 
     def _reset(self, i: int, env: gym.Env[Any, Any]) -> None:
         seed = int(self._shared.seeds[i])

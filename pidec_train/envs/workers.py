@@ -1,7 +1,7 @@
 """A process of our own that does simulator work on request and never outlives its parent.
 
 Started as a fresh interpreter (`subprocess`, not fork: the parent may have torch threads and a CUDA context; not
-multiprocessing's spawn: it imports the parent's main module again). Requests are answered one by one, in order, over a
+multiprocessing's spawn: it imports the parent's main module again). One request at a time, answered in order over a
 pipe; on the way to an answer the child may `tell` how far it is. The child ends at once, in the middle of its work
 too, when the pipe closes or its parent is gone, so a killed trainer leaves nothing behind; nor do workers of workers.
 """
@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
@@ -96,7 +96,7 @@ class Worker:
         return self._pipe
 
     def send(self, method: str, *arguments: Any) -> None:
-        """Ask without waiting; exactly one `receive` must follow, for several requests in their order."""
+        """Ask without waiting; exactly one `receive` must follow (for a generator, one for each value it yields)."""
         try:
             self._pipe.send((method, arguments))
         except (OSError, ValueError):
@@ -205,18 +205,18 @@ def child_main(pipe_fd: int, parent: int, target: str) -> None:
         kwargs = pipe.recv()
         while True:
             method, arguments = pipe.recv()
-            answer: tuple[PidecError | str | None, Any]
             try:
                 if held is None:
                     module, _, cls = target.partition(":")
                     held = getattr(importlib.import_module(module), cls)(**kwargs)
-                answer = (None, getattr(held, method)(*arguments))
+                result = getattr(held, method)(*arguments)
+                for value in result if isinstance(result, Iterator) else (result,):
+                    pipe.send((None, value))
             except PidecError as error:
                 error.__cause__ = None
-                answer = (error, None)
+                pipe.send((error, None))
             except Exception as error:  # noqa: BLE001  (it is the parent that decides what a failure means)
-                answer = (f"{type(error).__name__}: {error}", traceback.format_exc())
-            pipe.send(answer)
+                pipe.send((f"{type(error).__name__}: {error}", traceback.format_exc()))
     except (EOFError, OSError):
         os._exit(0)  # nothing here is worth the second that taking down torch and sapien lasts
 
