@@ -66,7 +66,8 @@ class PidecApp(App[None]):
         self.manager = manager
         self.clock = clock
         self.board = Board()
-        self._new_job: int | None = None
+        self._new_jobs: list[int] = []  # made, but not shown in the queue yet
+        self._series: list[int] = []  # jobs that were queued together, one after the other: where the cursor goes on
         self.feed = Feed(manager, monitor or GpuMonitor(), self.post_message, start_runner=start_runner)
         self.place = _short(manager.workspace.root)
         for name, each in self.available_themes.items():
@@ -102,12 +103,13 @@ class PidecApp(App[None]):
         """Ask the job manager for something in a thread; `said` is shown when it is done, a refusal as it comes."""
         self._ask(lambda manager: (does(manager), Done(said))[1])
 
-    def queue_job(self, makes: Callable[[Manager], Job]) -> None:
-        """Have the job manager make a job, and put the cursor on it."""
+    def queue_jobs(self, makes: Callable[[Manager], list[Job]]) -> None:
+        """Have the job manager make jobs, and put the cursor on the first; it follows from each to the next."""
 
         def work(manager: Manager) -> Done:
-            job = makes(manager)
-            return Done(f"Queued as job {job.id}, {job.name}", job.id)
+            jobs = makes(manager)
+            said = ", then ".join(f"job {job.id}, {job.name}" for job in jobs)
+            return Done(f"Queued as {said}", [job.id for job in jobs])
 
         self._ask(work)
 
@@ -158,10 +160,21 @@ class PidecApp(App[None]):
 
     def _go_to_new(self) -> None:
         """Put the cursor on a job that was just made, as soon as the queue shows it."""
-        if self._new_job is not None and any(job.id == self._new_job for job in self.board.jobs or ()):
+        if self._new_jobs and any(job.id == self._new_jobs[0] for job in self.board.jobs or ()):
             if isinstance(self.screen, MainScreen):
-                self.screen.go_to(self._new_job)
-            self._new_job = None
+                self.screen.go_to(self._new_jobs[0])
+            self._series, self._new_jobs = self._new_jobs, []
+
+    def _go_on_in_series(self) -> None:
+        """When the job under the cursor is done and the one that was queued with it begins, go on to that one."""
+        if len(self._series) < 2:
+            return
+        states = {job.id: job.state for job in self.board.jobs or ()}
+        done, following = self._series[:2]
+        if following in states and states[following].active and isinstance(self.screen, MainScreen):
+            self._series = self._series[1:]
+            if self.board.selected == done:  # the user has looked at nothing else since
+                self.screen.go_to(following)
 
     # --- what the feed tells
 
@@ -177,6 +190,7 @@ class PidecApp(App[None]):
         self.board.jobs, self.board.activity = message.jobs, message.activity
         self._tell(lambda screen: screen.show_queue())
         self._go_to_new()
+        self._go_on_in_series()
 
     def on_trace_changed(self, message: TraceChanged) -> None:
         if message.trace.job_id == self.board.selected:
@@ -221,7 +235,7 @@ class PidecApp(App[None]):
         self.notify(message.hint, title=message.message, severity="error", timeout=10, markup=False)
 
     def on_done(self, message: Done) -> None:
-        self._new_job = message.job_id or self._new_job
+        self._new_jobs = message.job_ids or self._new_jobs
         self._go_to_new()
         if message.text:
             self.notify(message.text, timeout=3, markup=False)

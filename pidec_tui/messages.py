@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from textual.message import Message
 
 from .board import Activity, CheckpointRow, Machine, TraceView
@@ -93,10 +95,10 @@ class Done(Message, bubble=False):
 
     Args:
         text: what to say; "" if it shows by itself.
-        job_id: a job that was made, to put the cursor on.
+        job_ids: jobs that were made, to put the cursor on.
     """
 
-    def __init__(self, text: str, job_id: int | None = None) -> None:
+    def __init__(self, text: str, job_ids: Sequence[int] = ()) -> None:
         super().__init__()
         self.text = text
-        self.job_id = job_id
+        self.job_ids = list(job_ids)

@@ -104,11 +104,13 @@ def add(options: Options) -> int:
     with _manager(options, make=True) as manager:
         if options.command is not None:
             values = {**_values("command", options.set), "command": options.command}
-            job = manager.add("command", values, name=options.name, lane=options.lane, after=after, held=options.held)
+            made = [
+                manager.add("command", values, name=options.name, lane=options.lane, after=after, held=options.held)
+            ]
         else:
             preset = load_preset(manager.workspace, options.preset)
             chosen = preset.path if options.preset.endswith(".toml") else preset.name
-            job = manager.add_preset(
+            made = manager.add_preset_jobs(
                 chosen,
                 _values(preset.kind, options.set),
                 name=options.name,
@@ -116,18 +118,26 @@ def add(options: Options) -> int:
                 after=after,
                 held=options.held,
             )
-        warning = missing_keys(job.config)
-        if warning:
-            _say(f"warning: {warning}")
-        for missing in [] if job.after else missing_files(job.kind, job.config):
-            _say(f"warning: {missing}: there is no such file yet. If a job makes it: pidec-jobs add … --after ID")
+        for job in made:
+            _warn(job)
         _ensure_runner(manager, options)
         if options.json:
-            output.as_json({"id": job.id})
-        else:
+            first = {"first": made[0].id} if len(made) > 1 else {}
+            output.as_json({"id": made[-1].id, **first})
+            return 0
+        for job in made:
             waits = f", waiting for {job.waiting_for}" if job.waiting_for else ""
             print(f"job {job.id} {job.state}: {job.name}{waits}{_because(job)}")
     return 0
+
+
+def _warn(job: Job) -> None:
+    """What may go wrong with a job that was just added."""
+    warning = missing_keys(job.config)
+    if warning:
+        _say(f"warning: {warning}")
+    for missing in [] if job.after else missing_files(job.kind, job.config):
+        _say(f"warning: {missing}: there is no such file yet. If a job makes it: pidec-jobs add … --after ID")
 
 
 def _because(job: Job) -> str:

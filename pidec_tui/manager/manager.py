@@ -16,8 +16,8 @@ from . import control, repair
 from .joblog import JobLog
 from .jobs import Job, JobEvent, JobState, MetricPoint
 from .metriclog import MetricLog
-from .presets import load_preset
-from .queueing import Queue
+from .presets import check_open, load_preset, preset_before
+from .queueing import NewJob, Queue
 from .settings import Settings, load_settings
 from .statedir import Mounts, Places
 
@@ -152,11 +152,14 @@ class Manager:
         Raises:
             PidecError: a wrong kind, key, value, lane or job id.
         """
-        return self._queue.add(
-            kind, values, name=name, lane=lane, after=after, preset=preset, held=held, environ=environ, cwd=cwd
-        )
+        new = NewJob(kind, values, name=name, lane=lane, after=after, preset=preset)
+        return self._queue.add([new], held=held, environ=environ, cwd=cwd)[-1]
 
-    def add_preset(
+    def add_preset(self, preset: str | Path, overrides: Mapping[str, Any] | None = None, **more: Any) -> Job:
+        """`add_preset_jobs`, giving the preset's own job."""
+        return self.add_preset_jobs(preset, overrides, **more)[-1]
+
+    def add_preset_jobs(
         self,
         preset: str | Path,
         overrides: Mapping[str, Any] | None = None,
@@ -167,21 +170,36 @@ class Manager:
         held: bool = False,
         environ: Mapping[str, str] | None = None,
         cwd: Path | None = None,
-    ) -> Job:
-        """Queue a preset (its name, or a .toml file), with some values of one's own. Otherwise as `add`."""
-        chosen = load_preset(self.workspace, preset)
-        return self._queue.add(
+    ) -> list[Job]:
+        """Queue a preset (its name, or a .toml file), with some values of one's own. Otherwise as `add`.
+
+        A preset that names a `first` one gets that one queued before itself, unless `overrides` give every value
+        that would come from it. `overrides`, `name` and `lane` are the preset's own; `after` is what the first of the
+        two waits for, and `held` keeps both.
+
+        Returns:
+            The jobs in the order in which they run, the preset's own last. Both are made, or none.
+        """
+        chosen, values = load_preset(self.workspace, preset), dict(overrides or {})
+        check_open(chosen, values)
+        own = NewJob(
             chosen.kind,
-            dict(overrides or {}),
+            values,
+            from_workspace=chosen.config,
             name=name,
             lane=lane or chosen.lane,
-            after=after,
             preset=chosen.name,
-            held=held,
-            environ=environ,
-            cwd=cwd,
-            from_workspace=chosen.config,
+            after=after,
         )
+        new = [own]
+        first = preset_before(self.workspace, chosen, values)
+        if first is not None:
+            check_open(first, {})
+            before = NewJob(
+                first.kind, {}, from_workspace=first.config, lane=first.lane, preset=first.name, after=after
+            )
+            new = [before, replace(own, after=())]
+        return self._queue.add(new, held=held, environ=environ, cwd=cwd)
 
     def edit(self, job_id: int, values: Mapping[str, Any]) -> Job:
         """Change values of a queued or held job's config. Raises PidecError for other states and wrong values."""

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,36 @@ from pidec_train.protocol.rundir import LAST, Spec, Workspace
 from . import environment, specs
 from .joblog import JobLog
 from .jobs import LANES, Job, JobState
+from .presets import with_first
 
 CANCELLED_BY_HAND = "cancelled by hand"
 MOST_STEPS = 2**63 - 1  # SQLite's integers
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A job that is asked for. See `Manager.add`.
+
+    Attributes:
+        from_workspace: values whose relative paths count from the workspace (a preset's); `values` win.
+    """
+
+    kind: str
+    values: Mapping[str, Any]
+    from_workspace: Mapping[str, Any] = field(default_factory=dict)
+    name: str | None = None
+    lane: str | None = None
+    preset: str | None = None
+    after: Sequence[int] = ()
+
+    def behind(self, job_id: int) -> NewJob:
+        """The same after that job, with its checkpoint where the values ask for it."""
+        return replace(
+            self,
+            values=with_first(self.values, job_id),
+            from_workspace=with_first(self.from_workspace, job_id),
+            after=[*self.after, job_id],
+        )
 
 
 class Queue:
@@ -41,50 +69,59 @@ class Queue:
 
     def add(
         self,
-        kind: str,
-        values: Mapping[str, Any],
+        new: Sequence[NewJob],
         *,
-        name: str | None,
-        lane: str | None,
-        after: Sequence[int],
-        preset: str | None,
-        held: bool,
-        environ: Mapping[str, str] | None,
-        cwd: Path | None,
-        from_workspace: Mapping[str, Any] | None = None,
-    ) -> Job:
-        """See `Manager.add`. `from_workspace`: values whose relative paths count from the workspace (a preset's)."""
+        held: bool = False,
+        environ: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> list[Job]:
+        """Queue these jobs, all of them or none. Each comes after the one before it, whose checkpoint is `@first/best`
+        in its values. Otherwise see `Manager.add`."""
+        made: list[int] = []
+        try:
+            with self._log.write():
+                for each in new:
+                    if made:
+                        each = each.behind(made[-1])
+                    made.append(self._insert(each, held, os.environ if environ is None else environ, cwd))
+        except BaseException:
+            for job_id in made:  # the rows are rolled back; a spec.json would bring them back at the next repair
+                specs.remove_spec(self._ws, job_id)
+            raise
+        return [self.job(job_id) for job_id in made]
+
+    def _insert(self, new: NewJob, held: bool, environ: Mapping[str, str], cwd: Path | None) -> int:
+        """One row and its spec.json, inside a transaction. Gives the id."""
         cwd = (cwd or Path.cwd()).absolute()
-        config = self._resolved(kind, values, from_workspace or {}, cwd)
-        lane = _checked_lane(lane or specs.default_lane(kind))
-        waits = sorted({*after, *specs.references(config)})
-        with self._log.write():
-            states = self._log.states(waits)
-            for other in waits:
-                if other not in states:
-                    self.job(other)  # raises, with the nearest id
-            reason = dead_predecessor(states)
-            job_id = max(self._log.next_id(), self._free_id())
-            self._log.insert_job(
-                job_id,
-                kind=kind,
-                name=_one_line(name or "") or preset or specs.default_name(kind, config),
-                state=(JobState.held if held or reason else JobState.queued).value,
-                lane=lane,
-                config=json.dumps(config),
-                preset=preset,
-                after=json.dumps(waits),
-                position=self._log.last_position() + 1,
-                waiting_for="" if held or reason else waiting_sentence(states),
-                reason=reason,
-                created=time.time(),
-                total_steps=_length(parse_config(kind, config)),
-                step_name=specs.STEP_NAMES.get(kind, "step"),
-                cwd=str(cwd),
-                environment=json.dumps(environment.captured(kind, os.environ if environ is None else environ)),
-                code_version=specs.code_version(),
-            )
-            return self._written(job_id)
+        config = self._resolved(new.kind, new.values, new.from_workspace, cwd)
+        lane = _checked_lane(new.lane or specs.default_lane(new.kind))
+        waits = sorted({*new.after, *specs.references(config)})
+        states = self._log.states(waits)
+        for other in waits:
+            if other not in states:
+                self.job(other)  # raises, with the nearest id
+        reason = dead_predecessor(states)
+        job_id = max(self._log.next_id(), self._free_id())
+        self._log.insert_job(
+            job_id,
+            kind=new.kind,
+            name=_one_line(new.name or "") or new.preset or specs.default_name(new.kind, config),
+            state=(JobState.held if held or reason else JobState.queued).value,
+            lane=lane,
+            config=json.dumps(config),
+            preset=new.preset,
+            after=json.dumps(waits),
+            position=self._log.last_position() + 1,
+            waiting_for="" if held or reason else waiting_sentence(states),
+            reason=reason,
+            created=time.time(),
+            total_steps=_length(parse_config(new.kind, config)),
+            step_name=specs.STEP_NAMES.get(new.kind, "step"),
+            cwd=str(cwd),
+            environment=json.dumps(environment.captured(new.kind, environ)),
+            code_version=specs.code_version(),
+        )
+        return self._written(job_id).id
 
     def edit(self, job_id: int, values: Mapping[str, Any], cwd: Path | None = None) -> Job:
         """Change values of the config of a job that waits."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -127,6 +128,13 @@ def write_spec(ws: Workspace, spec: Spec) -> None:
     except OSError as error:
         hint = "Free some space, or check who owns the folder"
         raise PidecError(f"{run.spec} cannot be written: {error.strerror}", hint) from None
+
+
+def remove_spec(ws: Workspace, job_id: int) -> None:
+    """Take back the spec.json of a job that was never queued."""
+    with contextlib.suppress(OSError):
+        ws.run(job_id).spec.unlink(missing_ok=True)
+        ws.run(job_id).path.rmdir()
 
 
 def read_spec(ws: Workspace, job_id: int) -> Spec | None:

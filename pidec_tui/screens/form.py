@@ -17,7 +17,7 @@ from pidec_train.protocol.errors import PidecError
 from ..forms import FormField, errors_of, form_fields, found_paths, from_text, missing_files, to_text, values_of
 from ..manager.jobs import Job
 from ..manager.manager import Manager
-from ..manager.presets import Preset
+from ..manager.presets import Preset, is_from_first
 from ..widgets.fields import FieldRow
 from ..words import plural
 from .base import PidecScreen
@@ -123,7 +123,8 @@ class FormScreen(PidecScreen):
             try:
                 config = parse_config(self._kind, values_of(self._fields, texts))
                 missing = missing_files(self._fields, texts, self.door.manager.workspace.root)
-                hints, line = {**config.hints(), **missing}, shell_line(self._kind, config)
+                hints = {**config.hints(), **missing, **self._first_notes(texts)}
+                line = shell_line(self._kind, config)
             except PidecError as error:
                 errors[""] = error.line()
         for row in self._rows():
@@ -133,6 +134,13 @@ class FormScreen(PidecScreen):
         command = self.query_one("#command-line", Static)
         command.set_class(not line, "-wrong")
         command.update(line or f"✗ {errors.get('') or plural(len(errors), 'setting') + ' to put right'}")
+
+    def _first_notes(self, texts: Mapping[str, str]) -> dict[str, str]:
+        """By field name: which values come from the job that the preset queues before its own."""
+        if self._preset is None or self._preset.first is None:
+            return {}
+        note = f"{self._preset.first} is queued first, and its checkpoint used; another path here queues this job alone"
+        return {name: note for name, text in texts.items() if is_from_first(text.strip())}
 
     def _is_open(self, row: FieldRow, speaks: bool) -> bool:
         """Fields that people change first; and what is or was no default, is typed in, is wrong or is looked for."""
@@ -196,12 +204,12 @@ class FormScreen(PidecScreen):
                 }
             )
 
-            def make(manager: Manager) -> Job:
+            def make(manager: Manager) -> list[Job]:
                 if preset is not None:
-                    return manager.add_preset(preset.name, changed, name=name, lane=lane, after=after)
-                return manager.add(self._kind, {**start, **changed}, name=name, lane=lane, after=after)
+                    return manager.add_preset_jobs(preset.name, changed, name=name, lane=lane, after=after)
+                return [manager.add(self._kind, {**start, **changed}, name=name, lane=lane, after=after)]
 
-            self.door.queue_job(make)
+            self.door.queue_jobs(make)
         self.app.pop_screen()
 
     def action_next_path(self) -> None:

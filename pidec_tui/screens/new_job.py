@@ -21,9 +21,10 @@ from ..manager.presets import Preset, broken_presets, list_presets
 from ..widgets.jobcard import shown
 from .base import PidecScreen
 
-QUICKSTART = "quickstart"
+QUICKSTARTS = ("decorator-quickstart", "quickstart")  # what a newcomer is offered, best first
 BLANK = {
     "diffusion": ("Train a diffusion policy", "From demonstrations of your own, upstream's settings to start from."),
+    "decorator": ("Refine a policy", "Policy Decorator: a residual policy, learned online on top of a checkpoint."),
     "evaluate": ("Evaluate a checkpoint", "Success rate in the simulator, with its 95 % interval."),
     "adapt": ("Adapt a ManiSkill2 checkpoint", "Into one that takes what ManiSkill3 observes, with the same outputs."),
     "demos": ("Make demonstrations", "ManiSkill's motion planner, for the tasks that it has one for."),
@@ -44,15 +45,15 @@ class Choice:
 
 
 def choices(presets: Sequence[Preset], *, first_start: bool) -> list[Choice]:
-    """The workspace's own presets, then the shipped ones with quickstart ahead, then an empty form for each kind.
+    """The workspace's own presets, then the shipped ones with the quickstarts ahead, then an empty form for each kind.
 
     Args:
-        first_start: nothing was ever queued here: quickstart comes before all others.
+        first_start: nothing was ever queued here: the quickstarts come before all others.
     """
 
-    def rank(preset: Preset) -> tuple[bool, bool, str]:
-        quickstart = preset.name == QUICKSTART
-        return preset.builtin and not (first_start and quickstart), not quickstart, preset.name
+    def rank(preset: Preset) -> tuple[bool, int, str]:
+        place = QUICKSTARTS.index(preset.name) if preset.name in QUICKSTARTS else len(QUICKSTARTS)
+        return preset.builtin and not (first_start and preset.name in QUICKSTARTS), place, preset.name
 
     found = [
         Choice(p.name, p.title or p.name, " ".join(p.notes.split()), p.kind, p.config, p)
@@ -127,12 +128,20 @@ class NewJobScreen(PidecScreen):
             text.append(f"{name}  ", f"not bold {muted}").append(f"{shown(value)}\n", "not bold")
         if choice.preset is None:
             return text.append("enter or e opens the form.", f"not bold {muted}")
+        if choice.preset.lane:
+            text.append("lane  ", f"not bold {muted}").append(f"{choice.preset.lane}\n", "not bold")
+        for name in choice.preset.open:
+            about = CONFIG_MODELS[choice.kind].model_fields[name].description
+            text.append(f"{name}  ", f"not bold {muted}").append(f"yours to give: {about}\n", "not bold")
+        if choice.preset.open:
+            return text.append("\nenter or e opens the form.", f"not bold {muted}")
         try:
             line = shell_line(choice.kind, parse_config(choice.kind, choice.config))
         except PidecError as error:
             return text.append(f"\n{error.line()}", f"not bold {self.app.theme_variables['error']}")
-        if choice.preset.lane:
-            text.append("lane  ", f"not bold {muted}").append(f"{choice.preset.lane}\n", "not bold")
+        if choice.preset.first:
+            said = f"Queues two jobs: {choice.preset.first}, then this one with its checkpoint."
+            text.append(f"\n{said}\n", "bold")
         return text.append(f"\n{line}", f"not bold {muted}")
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
@@ -143,11 +152,11 @@ class NewJobScreen(PidecScreen):
         choice = self._chosen()
         if choice is None:
             return
-        if choice.preset is None:
+        if choice.preset is None or choice.preset.open:
             self.action_form()
             return
         preset = choice.preset
-        self.door.queue_job(lambda manager: manager.add_preset(preset.name))
+        self.door.queue_jobs(lambda manager: manager.add_preset_jobs(preset.name))
         self.app.pop_screen()
 
     def action_form(self) -> None:

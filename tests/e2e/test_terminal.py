@@ -114,7 +114,7 @@ def test_n_enter_and_the_curves_move(terminal: Terminal) -> None:
     terminal.open()
     terminal.wait_for("No jobs yet", timeout=30)
     terminal.press("n")
-    terminal.wait_for("A quickstart small enough for a test")
+    terminal.wait_for("Queues two jobs")
     terminal.press("Enter")
     terminal.wait_for("running", timeout=60)
     braille = terminal.wait_for(lambda screen: sum("\u2801" <= c <= "\u28ff" for c in screen) > 10, timeout=60)

@@ -14,7 +14,7 @@ from tests.tui.scene import Scene, app_of, busy, pressed, settled
 
 
 @keys("queue.new", "new.queue")
-async def test_n_then_enter_queues_the_quickstart(scene: Scene) -> None:
+async def test_n_then_enter_queues_the_quickstarts(scene: Scene) -> None:
     """Lost: the first thing that a newcomer is told to press."""
     async with app_of(scene).run_test(size=(120, 40)) as pilot:
         await settled(pilot)
@@ -22,10 +22,82 @@ async def test_n_then_enter_queues_the_quickstart(scene: Scene) -> None:
         await pilot.press("n")
         await pilot.pause()
         assert isinstance(pilot.app.screen, NewJobScreen)
+        assert "Queues two jobs: quickstart, then this one" in str(pilot.app.screen.query_one("#preset-notes").render())
         await pressed(pilot, "enter")
         assert isinstance(pilot.app.screen, MainScreen) and not pilot.app.screen.has_class("-empty")
+        assert board_of(pilot).selected == 1 and "job 1, quickstart, then job 2, decorator-quickstart" in notices(pilot)
+    base, decorated = scene.manager.jobs()
+    assert (base.preset, base.lane, base.state) == ("quickstart", "cpu", JobState.queued)
+    assert (decorated.preset, decorated.after) == ("decorator-quickstart", (1,))
+
+
+@pytest.mark.parametrize("looked_away", [False, True])
+async def test_the_cursor_goes_on_to_the_second_of_two_jobs(scene: Scene, looked_away: bool) -> None:
+    """Lost: a newcomer who looks at a finished base policy while the decorated one climbs; or a cursor that jumps away
+    from what somebody reads."""
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        await pressed(pilot, "n", "enter")
+        base, decorated = scene.manager.jobs()
+        scene.start(base, ago=9)
+        other = scene.add("command", {"command": "true"}, name="other")
+        await settled(pilot)
+        assert board_of(pilot).selected == base.id
+        if looked_away:
+            await go(pilot, other.id)
+        scene.end(base, JobState.succeeded, ago=1)
+        await settled(pilot)
+        assert board_of(pilot).selected != decorated.id
+        scene.start(decorated, ago=0)
+        await settled(pilot)
+        assert board_of(pilot).selected == (other.id if looked_away else decorated.id)
+        await go(pilot, base.id)
+        scene.write(decorated, [{"time": 1.0, "step": 1, "metrics": {"train/qf_loss": 1.0}}])
+        await settled(pilot)
+        assert board_of(pilot).selected == base.id, "it goes on once"
+
+
+async def test_the_form_of_a_preset_that_comes_after_another_one(scene: Scene) -> None:
+    """Lost: changing the decorator of the first start; or a base policy that is trained although one is given."""
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        await pilot.press("n", "e")
+        await pilot.pause()
+        row = field(pilot, "base_policy_ckpt")
+        note = row.query_one(".field-note", Static)
+        assert row.text == "@first/best" and "quickstart is queued first" in str(note.render())
+        field(pilot, "seed").fill("5")
+        await pressed(pilot, "ctrl+s")
+        assert [(job.preset, job.config["seed"]) for job in scene.manager.jobs()] == [
+            ("quickstart", 1),
+            ("decorator-quickstart", 5),
+        ]
+        await pilot.press("n", "e")
+        await pilot.pause()
+        field(pilot, "base_policy_ckpt").fill("@1/best")
+        await pilot.pause()
+        assert "queued first" not in str(field(pilot, "base_policy_ckpt").query_one(".field-note").render())
+        await pressed(pilot, "ctrl+s")
+    assert [(job.preset, job.after) for job in scene.manager.jobs()][2:] == [("decorator-quickstart", (1,))]
+
+
+async def test_a_preset_with_something_left_open_becomes_a_form(scene: Scene) -> None:
+    """Lost: an error instead of the question which base policy to refine."""
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        await pilot.press("n", "j", "j")
+        await pilot.pause()
+        assert "base_policy_ckpt  yours to give" in str(pilot.app.screen.query_one("#preset-notes").render())
+        await pilot.press("enter")
+        await pilot.pause()
+        assert isinstance(pilot.app.screen, FormScreen)
+        await pressed(pilot, "ctrl+s")
+        assert isinstance(pilot.app.screen, FormScreen) and not scene.manager.jobs()
+        field(pilot, "base_policy_ckpt").fill("base.pt")
+        await pilot.pause()
+        await pressed(pilot, "ctrl+s")
     (job,) = scene.manager.jobs()
-    assert (job.preset, job.lane, job.state) == ("quickstart", "cpu", JobState.queued)
+    assert (job.preset, job.config["prog_explore"]) == ("decorator-peg", 30_000)
 
 
 async def test_a_preset_with_a_mistake_is_named_and_left_out(scene: Scene) -> None:
@@ -37,7 +109,7 @@ async def test_a_preset_with_a_mistake_is_named_and_left_out(scene: Scene) -> No
         await pilot.press("n")
         await pilot.pause()
         assert "mine.toml" in notices(pilot) and '"diffusion"' in notices(pilot)
-        await pressed(pilot, "enter")
+        await pressed(pilot, "j", "enter")
     assert [job.preset for job in scene.manager.jobs()] == ["quickstart"]
 
 

@@ -98,7 +98,7 @@ async def test_a_preset_may_have_brackets(scene: Scene) -> None:
         await settled(pilot)
         await pilot.press("n")
         await settled(pilot)
-        await pilot.press("g", "j", "e")
+        await pilot.press("g", "j", "j", "e")
         await settled(pilot)
         assert "[red]x[]" in str(pilot.app.screen.query_one(".title").render())
 
