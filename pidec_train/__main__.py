@@ -12,7 +12,15 @@ from typing import Annotated, Any
 
 import tyro
 
-from .protocol.config import CONFIG_MODELS, AdaptConfig, DemosConfig, DiffusionConfig, EvaluateConfig, parse_config
+from .protocol.config import (
+    CONFIG_MODELS,
+    AdaptConfig,
+    DecoratorConfig,
+    DemosConfig,
+    DiffusionConfig,
+    EvaluateConfig,
+    parse_config,
+)
 from .protocol.errors import EXIT_FAILED, EXIT_STOPPED, PidecError
 from .protocol.rundir import Workspace, find_workspace, slug
 from .stopping import StopRequest
@@ -27,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = tyro.extras.subcommand_cli_from_dict(
             {
                 "diffusion": _diffusion(),
+                "decorator": _decorator(),
                 "demos": _demos(),
                 "evaluate": _evaluate(),
                 "adapt": _adapt(),
@@ -70,19 +79,41 @@ def _diffusion() -> type[Any]:
         def execute(self: Any) -> int:
             config = _config(self, "diffusion")
             assert isinstance(config, DiffusionConfig)
-            if self.resume and not (self.run_dir and self.checkpoint_dir):
-                raise PidecError("--resume needs --run-dir and --checkpoint-dir: which run should go on?")
-            run_dir, checkpoint_dir = _folders(self.run_dir, self.checkpoint_dir, config.exp_name or config.env_id)
-            stop = StopRequest()
-            stop.install()
+            where = _run(self, config.exp_name or config.env_id)
             from . import train_diffusion
 
-            return train_diffusion.run(
-                config, run_dir=run_dir, checkpoint_dir=checkpoint_dir, resume=self.resume, stop=stop
-            )
+            return train_diffusion.run(config, **where)
 
-    resume = _flag("resume", bool, False, "go on from the last good checkpoint in --checkpoint-dir")
-    return _command(Diffusion, "diffusion", [*_placement("a new folder in the workspace"), resume])
+    return _command(Diffusion, "diffusion", [*_placement("a new folder in the workspace"), _resume()])
+
+
+def _decorator() -> type[Any]:
+    class Decorator:
+        """Learn a residual policy on top of a frozen base policy, online (Policy Decorator)."""
+
+        def execute(self: Any) -> int:
+            config = _config(self, "decorator")
+            assert isinstance(config, DecoratorConfig)
+            where = _run(self, config.exp_name or f"decorator-{config.env_id}")
+            from . import train_decorator
+
+            return train_decorator.run(config, **where)
+
+    return _command(Decorator, "decorator", [*_placement("a new folder in the workspace"), _resume()])
+
+
+def _resume() -> Field:
+    return _flag("resume", bool, False, "go on from the last good checkpoint in --checkpoint-dir")
+
+
+def _run(arguments: Any, name: str) -> dict[str, Any]:
+    """Where a training run writes, whether it goes on, and what tells it to stop."""
+    if arguments.resume and not (arguments.run_dir and arguments.checkpoint_dir):
+        raise PidecError("--resume needs --run-dir and --checkpoint-dir: which run should go on?")
+    run_dir, checkpoint_dir = _folders(arguments.run_dir, arguments.checkpoint_dir, name)
+    stop = StopRequest()
+    stop.install()
+    return {"run_dir": run_dir, "checkpoint_dir": checkpoint_dir, "resume": arguments.resume, "stop": stop}
 
 
 def _demos() -> type[Any]:

@@ -87,7 +87,7 @@ def adapt(checkpoint: Checkpoint, parent_sha256: str, method: str, env_id: str |
     task = checkpoint.on(env_id, None)
     if not task.env_id:
         raise PidecError(f"{checkpoint.path} does not say on which task it was trained", "Give --env-id.")
-    before = checkpoint.policy(checkpoint.weights[0])
+    before = checkpoint.diffusion_policy(checkpoint.weights[0])
     missing = _missing(checkpoint, task.env_id, before, method)
     chosen = {name: checkpoint.settings.get(name, default) for name, default in UPSTREAM_DEFAULTS.items()}
     fold = method == "fold"
@@ -124,7 +124,7 @@ def adapt(checkpoint: Checkpoint, parent_sha256: str, method: str, env_id: str |
             **missing.state(),
         },
     }
-    after = Checkpoint(checkpoint.path, payload, config, ORIGIN).policy(checkpoint.weights[0])
+    after = Checkpoint(checkpoint.path, payload, config, ORIGIN).diffusion_policy(checkpoint.weights[0])
     padded = before if before.constant_inputs else before.with_constant_inputs(missing)
     return Adapted(payload, padded, after)
 

@@ -16,10 +16,13 @@ import torch
 from torch import Tensor
 
 from .maniskill2 import MANISKILL2_MODES, MANISKILL3_IDS, Task, task_of
+from .models.decorated_policy import DecoratedPolicy
 from .models.diffusion_policy import DiffusionPolicy
 from .models.norm import Norm
 from .models.padding import ConstantInputs
+from .models.residual import ResidualActor
 from .models.unet1d import ConditionalUnet1D
+from .protocol.config import DecoratorConfig
 from .protocol.errors import PidecError
 from .safe_load import FORMAT_VERSION as FORMAT_VERSION
 from .safe_load import read_payload as read_payload
@@ -32,7 +35,10 @@ DEFAULT_OBS_HORIZON = UPSTREAM_DEFAULTS["obs_horizon"]
 _LAST = NET + "final_conv.1.weight"
 
 
-def load_policy(path: str | Path, weights: str = "ema_agent", device: str | torch.device = "cpu") -> DiffusionPolicy:
+Policy = DiffusionPolicy | DecoratedPolicy
+
+
+def load_policy(path: str | Path, weights: str = "ema_agent", device: str | torch.device = "cpu") -> Policy:
     """The policy in a checkpoint: ours, or Policy Decorator's best.pt with or without its args.json.
 
     A policy that was trained on ManiSkill2 takes larger observations than ManiSkill3 gives:
@@ -97,27 +103,77 @@ class Checkpoint:
 
     @property
     def weights(self) -> list[str]:
-        """Which weights it has, the averaged ones first."""
-        return [name for name in ("ema_agent", "agent") if isinstance(self.payload.get(name), dict)]
+        """Which weights its (base) policy has, the averaged ones first."""
+        holder = self.payload["base"] if self.kind == "decorator" else self.payload
+        return [name for name in ("ema_agent", "agent") if isinstance(holder.get(name), dict)]
 
-    def policy(self, weights: str = "ema_agent", device: str | torch.device = "cpu") -> DiffusionPolicy:
+    @property
+    def base(self) -> Checkpoint:
+        """Of a decorator's checkpoint: its base policy's, as it was decorated."""
+        return Checkpoint(
+            self.path, self.payload["base"], self.settings, str(self.payload["base"].get("origin", "pidec"))
+        )
+
+    def policy(self, weights: str = "ema_agent", device: str | torch.device = "cpu") -> Policy:
         """The policy with these weights, in eval mode. Widths come from the weights' shapes.
 
         Raises:
-            PidecError: the weights are missing, or not those of a diffusion policy.
+            PidecError: the weights are missing, or not those of a policy.
         """
         if weights not in self.weights:
             raise PidecError(f'{self.path} holds no "{weights}" weights: it has {", ".join(self.weights)}')
-        state = self.payload[weights]
-        if self.kind != "diffusion":
+        if self.kind not in ("diffusion", "decorator"):
             raise PidecError(f"{self.path} is not a diffusion policy: its kind is {shown(self.kind)}")
         try:
-            return self._build(state).to(device).eval().requires_grad_(False)
+            made: Policy
+            if self.kind == "decorator":
+                made = self._decorated(weights)
+            else:
+                made = self._build(self.payload[weights])
+            return made.to(device).eval().requires_grad_(False)
         except PidecError as error:
             raise PidecError(f"{self.path}: {error.message}", error.hint) from None
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, ArithmeticError) as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise PidecError(f"{self.path}: the weights do not fit a diffusion policy ({reason[0]})") from None
+
+    def diffusion_policy(self, weights: str = "ema_agent", device: str | torch.device = "cpu") -> DiffusionPolicy:
+        """As `policy`, of a checkpoint that holds a base policy alone.
+
+        Raises:
+            PidecError: it is a decorator's.
+        """
+        if self.kind == "decorator":
+            raise PidecError(
+                f"{self.path} is a decorated policy, not a base policy", "Take the checkpoint that it decorates."
+            )
+        made = self.policy(weights, device)
+        assert isinstance(made, DiffusionPolicy)
+        return made
+
+    def _decorated(self, weights: str) -> DecoratedPolicy:
+        config, state = DecoratorConfig.model_validate(self.payload["config"]), self.payload["res_actor"]
+        base = self.base.diffusion_policy(weights)
+        sees_base = config.actor_input == "obs_base_action"
+        chunk = config.act_horizon * base.act_dim
+        seen = base.obs_dim + (chunk if sees_base else 0)
+        with torch.device("meta"):  # as in `_build`
+            expected = ResidualActor(seen, torch.ones(chunk), config.hidden_dims, config.log_std_min).state_dict()
+        if not isinstance(state, dict) or expected.keys() != state.keys():
+            raise ValueError("res_actor is not a residual policy of these settings")
+        for name, tensor in expected.items():
+            if state[name].shape != tensor.shape or not bool(torch.isfinite(state[name]).all()):
+                raise ValueError(f"res_actor: {name} is not {tuple(tensor.shape)} finite numbers")
+        actor = ResidualActor(seen, state["action_scale"], config.hidden_dims, config.log_std_min)
+        actor.load_state_dict(state)
+        return DecoratedPolicy(
+            base,
+            actor,
+            # Before the first update there is no residual to speak of: such a checkpoint is its base.
+            res_scale=config.res_scale if self.payload["updates"] else 0.0,
+            sees_base=sees_base,
+            ddim_steps=config.ddim_steps,
+        )
 
     def _build(self, state: Mapping[str, Tensor]) -> DiffusionPolicy:
         chosen = {name: int(self.settings.get(name, default)) for name, default in UPSTREAM_DEFAULTS.items()}
@@ -192,10 +248,14 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     payload = read_payload(file)
     _check_fields(file, payload)
     file, notes = file.resolve(), []
+    holder = payload["base"] if payload.get("kind") == "decorator" else payload
     for name in ("agent", "ema_agent"):
-        if payload.get("kind", "diffusion") == "diffusion" and payload.get(name) is not None:
-            payload[name], said = _checked_weights(file, name, payload[name])
+        if payload.get("kind", "diffusion") in ("diffusion", "decorator") and holder.get(name) is not None:
+            holder[name], said = _checked_weights(file, name, holder[name])
             notes += said
+    if payload.get("kind") == "decorator":
+        settings = _decorator_settings(file, payload)
+        return Checkpoint(file, payload, settings, "pidec", settings["env_id"], settings["control_mode"], notes)
     if isinstance(payload.get("config"), dict):
         settings = checked_settings(payload["config"], f"{file}: config")
         origin = "adapted" if payload.get("origin") == "adapted" else "pidec"
@@ -214,6 +274,47 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         raise PidecError(f"{file}: the weights do not fit a diffusion policy ({reason})") from None
     notes += told.notes
     return Checkpoint(file, payload, settings, "policy_decorator", told.env_id, told.control_mode, notes)
+
+
+def _decorator_settings(file: Path, payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The base's settings, with the task and the horizon that it was decorated with.
+
+    Raises:
+        PidecError: what a decorator's checkpoint says of itself cannot be so.
+    """
+    own, base = payload.get("config"), payload["base"].get("config")
+    if not isinstance(own, dict) or not isinstance(base, dict) or type(payload.get("updates")) is not int:
+        raise PidecError(f"{file} is not a checkpoint of ours: a decorator's config, base or updates are missing")
+    chosen = {name: own.get(name) for name in ("env_id", "control_mode", "act_horizon")}
+    settings = checked_settings({**base, **chosen}, f"{file}: config")
+    if not settings["env_id"] or not settings["control_mode"]:
+        raise PidecError(f"{file} is not a checkpoint of ours: it does not say on which task it was trained")
+    return settings
+
+
+def base_payload(checkpoint: Checkpoint, policy: DiffusionPolicy, control_mode: str, sha256: str) -> dict[str, Any]:
+    """What a decorator's checkpoint holds of its base: enough to build `policy` again, on the CPU.
+
+    Args:
+        checkpoint: the base's.
+        policy: built from it, with constant inputs and horizon as they are decorated.
+        sha256: of the checkpoint's file.
+    """
+    horizons = {name: getattr(policy, name) for name in ("obs_horizon", "act_horizon", "pred_horizon")}
+    known = {**checkpoint.settings, **horizons, "num_diffusion_iters": policy.num_diffusion_iters}
+    kept = {name: known[name] for name in UPSTREAM_DEFAULTS if name in known}
+    return {
+        "kind": "diffusion",
+        "ema_agent": {name: tensor.cpu() for name, tensor in policy.state_dict().items()},
+        "config": {**kept, "env_id": checkpoint.env_id},
+        "control_mode": control_mode,
+        "obs_norm": policy.obs_norm.state(),
+        "action_norm": policy.action_norm.state(),
+        "constant_inputs": policy.constant_inputs.state() if policy.constant_inputs else None,
+        "origin": checkpoint.origin,
+        "step": checkpoint.step,
+        "sha256": sha256,
+    }
 
 
 def _check_fields(file: Path, payload: Mapping[str, Any]) -> None:
@@ -256,6 +357,7 @@ __all__ = [
     "FORMAT_VERSION",
     "UPSTREAM_DEFAULTS",
     "Checkpoint",
+    "base_payload",
     "load_policy",
     "open_checkpoint",
     "read_payload",

@@ -11,6 +11,7 @@ from .checkpoint import Checkpoint, open_checkpoint
 from .checkpoint_folder import damage
 from .evaluate import wilson_interval
 from .maniskill2 import LAYOUTS, inserted, is_maniskill2
+from .models.decorated_policy import DecoratedPolicy
 from .models.diffusion_policy import DiffusionPolicy
 from .protocol.rundir import CheckpointInfo, read_checkpoint_info, sidecar
 from .safe_load import shown
@@ -42,7 +43,8 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     info = read_checkpoint_info(checkpoint.path)
     weights = checkpoint.weights
     policy = checkpoint.policy(weights[0])
-    total = checkpoint.settings.get("total_iters")
+    base = policy.base if isinstance(policy, DecoratedPolicy) else policy
+    total = checkpoint.payload.get("config", {}).get("total_timesteps") or checkpoint.settings.get("total_iters")
     return {
         "path": str(checkpoint.path),
         "kind": checkpoint.kind,
@@ -58,15 +60,16 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "obs_horizon": policy.obs_horizon,
         "act_horizon": policy.act_horizon,
         "pred_horizon": policy.pred_horizon,
-        "obs_norm": policy.obs_norm.kind,
-        "action_norm": policy.action_norm.kind,
-        "unet_dims": _unet_dims(policy),
+        "obs_norm": base.obs_norm.kind,
+        "action_norm": base.action_norm.kind,
+        "unet_dims": _unet_dims(base),
         "parameters": sum(p.numel() for p in policy.parameters()),
         "weights": weights,
-        "resumable": "optimizer" in checkpoint.payload,
+        "resumable": bool({"optimizer", "optimizers"} & checkpoint.payload.keys()),
+        "residual": _residual(checkpoint, policy),
         "parent_sha256": info.parent_sha256 if info else None,
         "adapted": _adapted(checkpoint),
-        "constant_inputs": policy.constant_inputs.state() if policy.constant_inputs else None,
+        "constant_inputs": base.constant_inputs.state() if base.constant_inputs else None,
         "size": checkpoint.path.stat().st_size,
         "sha256": info.sha256 if info else None,
         "has_sidecar": info is not None,
@@ -92,6 +95,9 @@ def in_words(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("network", f"UNet {'/'.join(map(str, facts['unet_dims']))}, {facts['parameters'] / 1e6:.2f} M parameters"),
         ("weights", ", ".join(facts["weights"]) + f"; can{'' if facts['resumable'] else 'not'} be resumed"),
     ]
+    if facts["residual"]:
+        text = "{updates:,} updates, res_scale {res_scale:g}, {parameters:,} parameters; base {base_sha256}"
+        rows.append(("residual", text.format(**facts["residual"])))
     if facts["constant_inputs"]:
         rows.append(
             (
@@ -119,6 +125,19 @@ def _adapted(checkpoint: Checkpoint) -> dict[str, Any] | None:
         return None
     names = ("method", "source", "parent_sha256", "parent_origin", "index", "values", "assumed")
     return {name: found.get(name) for name in names if isinstance(found.get(name), (str, int, list, dict))}
+
+
+def _residual(checkpoint: Checkpoint, policy: DiffusionPolicy | DecoratedPolicy) -> dict[str, Any] | None:
+    """What a decorator adds to its base; None for a base policy."""
+    if not isinstance(policy, DecoratedPolicy):
+        return None
+    base_sha256 = checkpoint.payload["base"].get("sha256")
+    return {
+        "updates": checkpoint.payload["updates"],
+        "res_scale": float(checkpoint.payload["config"].get("res_scale", policy.res_scale)),
+        "parameters": sum(p.numel() for p in policy.actor.parameters()),
+        "base_sha256": f"sha256 {shown(base_sha256)[:16]}…" if isinstance(base_sha256, str) else "not told",
+    }
 
 
 def _origin(facts: dict[str, Any]) -> str:
@@ -157,7 +176,8 @@ def _step(facts: dict[str, Any]) -> str:
     if facts["step"] is None:
         return "not told"
     total = facts["total_steps"]
-    return f"{facts['step']:,}" + (f" of {total:,} iterations" if total else "")
+    unit = "decision steps" if facts["kind"] == "decorator" else "iterations"
+    return f"{facts['step']:,}" + (f" of {total:,} {unit}" if total else "")
 
 
 def _unet_dims(policy: DiffusionPolicy) -> list[int]:

@@ -16,10 +16,31 @@ from .eval_beside import Begun, EvaluationBeside, Failed, Finished, Note, Progre
 from .metrics import MetricWriter
 from .protocol import metric_names as names
 from .protocol.errors import RunFailed, Stopped
-from .protocol.rundir import step_file, step_of
+from .protocol.rundir import read_checkpoint_info, step_file, step_of
 from .stopping import StopRequest
 
 Waiting = Callable[[str, str], AbstractContextManager[None]]  # (metric that counts it, what is waited for)
+
+
+def find_source(folder: CheckpointFolder, resume: bool) -> tuple[Path | None, list[str]]:
+    """The checkpoint to go on from, and what a user should know about that choice.
+
+    Raises:
+        RunFailed: there are checkpoints, and all of them are damaged.
+    """
+    if not resume:
+        return None, []
+    source, complaints = folder.latest_good()
+    if source is None and complaints:
+        raise RunFailed(
+            f"no checkpoint in {folder.path} can be resumed: {'; '.join(complaints)}",
+            "Run without --resume to begin afresh.",
+        )
+    if source is None:
+        return None, [f"nothing to resume in {folder.path}: beginning afresh"]
+    info = read_checkpoint_info(source)
+    folder.parent_sha256 = info.sha256 if info else None
+    return source, complaints
 
 
 class Learns(Protocol):
@@ -134,9 +155,13 @@ class Keeper:
         """
         if self._submitted != at:
             self.save(at)
+        self.wait_for_saves()
+        raise Stopped(f"stopped by {self.stop.signal_name} at {self.unit} {at}; saved {self.saved}")
+
+    def wait_for_saves(self) -> None:
+        """Until nothing is under way."""
         for outcome in self._saver.wait():
             self._after_save(outcome)
-        raise Stopped(f"stopped by {self.stop.signal_name} at {self.unit} {at}; saved {self.saved}")
 
     # --- evaluations ----------------------------------------------------------------------------------------------
 
@@ -191,6 +216,10 @@ class Keeper:
         except OSError as error:
             message = f"the result of {self.unit} {at:,} is not noted beside it: {error}"
             self.writer.event("warning", at, message=message)
+        try:
+            self.folder.record_episodes(note.path, result.kept)
+        except OSError as error:  # nothing but a picture is lost
+            self.writer.event("warning", at, message=f"episodes of {self.unit} {at:,} are not kept: {error}")
         self.folder.release(note.path)
 
     def _after_failure(self, note: Finished) -> None:

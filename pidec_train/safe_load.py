@@ -61,8 +61,15 @@ def read_payload(path: str | Path) -> dict[str, Any]:
         raise PidecError(
             f"{path} is not a checkpoint: it holds more than tensors and numbers, or is damaged ({reason})"
         ) from None
-    if not isinstance(payload, dict) or not (isinstance(payload.get("agent"), dict) or "ema_agent" in payload):
+    if not isinstance(payload, dict) or not (
+        isinstance(payload.get("agent"), dict) or "ema_agent" in payload or isinstance(payload.get("res_actor"), dict)
+    ):
         raise PidecError(f"{path} is not a checkpoint of a policy: it has neither agent nor ema_agent")
+    if "res_actor" in payload and not isinstance(payload.get("base"), dict):
+        raise PidecError(
+            f"{path} is a residual policy without its base policy, as Policy Decorator's own program saves it",
+            "pidec's decorator checkpoints hold both; decorate the base anew: pidec-train decorator.",
+        )
     version = payload.get("format_version", FORMAT_VERSION)
     if not isinstance(version, int) or version > FORMAT_VERSION:
         written = version if isinstance(version, int) and version < 10**6 else "unknown"

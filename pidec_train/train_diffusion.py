@@ -16,14 +16,14 @@ from .data.demos import load_demos
 from .diffusion_learner import DiffusionLearner
 from .eval_beside import EvaluationBeside
 from .evaluate import BASE_SEED
-from .keeping import Keeper
+from .keeping import Keeper, find_source
 from .logwindow import LogWindow, Row, is_log_step
 from .loss_health import LossHealth
 from .metrics import MetricWriter
 from .placement import is_out_of_memory, pick_device, set_precision, set_threads
 from .protocol.config import DiffusionConfig
 from .protocol.errors import RunFailed
-from .protocol.rundir import read_checkpoint_info, step_of
+from .protocol.rundir import step_of
 from .sharing import SharingMeter
 from .stopping import StopRequest
 
@@ -56,7 +56,7 @@ def _run_alone(
     resume: bool,
     stop: StopRequest,
 ) -> None:
-    source, notes = _find_source(folder, resume)
+    source, notes = find_source(folder, resume)
     resumed_step = step_of(source) if source else None
     with MetricWriter(
         run_dir,
@@ -110,23 +110,6 @@ def _train(
         session.train()
     finally:
         session.close()
-
-
-def _find_source(folder: CheckpointFolder, resume: bool) -> tuple[Path | None, list[str]]:
-    """The checkpoint to go on from, and what a user should know about that choice."""
-    if not resume:
-        return None, []
-    source, complaints = folder.latest_good()
-    if source is None and complaints:
-        raise RunFailed(
-            f"no checkpoint in {folder.path} can be resumed: {'; '.join(complaints)}",
-            "Run without --resume to begin afresh.",
-        )
-    if source is None:
-        return None, [f"nothing to resume in {folder.path}: beginning afresh"]
-    info = read_checkpoint_info(source)
-    folder.parent_sha256 = info.sha256 if info else None
-    return source, complaints
 
 
 class Session:

@@ -60,7 +60,7 @@ class ReplayBuffer:
     """
 
     def __init__(self, capacity: int, obs_dim: int, chunk_dim: int, device: torch.device) -> None:
-        self.capacity, self._sizes = capacity, (obs_dim, obs_dim, chunk_dim, chunk_dim, chunk_dim, 1, 1)
+        self.capacity, self._sizes = capacity, [obs_dim, obs_dim, chunk_dim, chunk_dim, chunk_dim, 1, 1]
         self.width = sum(self._sizes)
         _check_memory(capacity, self.width, device)
         self.added = 0

@@ -54,6 +54,8 @@ class DiffusionPolicy(nn.Module):
         The rest: see `ConditionalUnet1D`.
     """
 
+    default_sampler = "ddpm"
+
     def __init__(
         self,
         obs_dim: int,
@@ -97,6 +99,11 @@ class DiffusionPolicy(nn.Module):
     _action_offset: Tensor
     _action_scale: Tensor
     _constants: Tensor
+
+    @property
+    def default_num_steps(self) -> int:
+        """Denoising steps of `default_sampler`: as many as it was trained with."""
+        return self.num_diffusion_iters
 
     def with_constant_inputs(self, constant_inputs: ConstantInputs) -> DiffusionPolicy:
         """A copy that takes observations without these numbers and inserts them itself: its `obs_dim` is smaller."""

@@ -1,0 +1,177 @@
+"""Collecting: all simulators take one decision step, and what they gave goes into the replay buffer."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .data.replay_buffer import Transitions
+from .decorator_learner import DecoratorLearner
+from .envs.make import make_vector_env
+from .envs.vector import WorkerVectorEnv
+from .metrics import MetricWriter
+from .protocol import metric_names as names
+from .protocol.config import DecoratorConfig
+from .time_shares import TimeShares
+
+RECENT = 50  # finished episodes that the training success is about
+
+
+class Rollouts:
+    """The simulators of a run, and where they are.
+
+    Args:
+        config: of the run.
+        control_mode: of the task.
+        obs_horizon: of the base policy.
+        writer: hears which simulators are used where that is not plain.
+
+    Attributes:
+        env: the simulators.
+        recent: (success, env steps) of the last finished episodes.
+        env_steps: simulator steps since `read`.
+        on: share of simulators with the residual on, one entry a decision step since `read`.
+
+    Raises:
+        PidecError: see `make_vector_env`.
+    """
+
+    def __init__(self, config: DecoratorConfig, control_mode: str, obs_horizon: int, writer: MetricWriter) -> None:
+        self.config, self.control_mode = config, control_mode
+        self.env: WorkerVectorEnv = make_vector_env(
+            config.env_id,
+            config.num_envs,
+            control_mode=control_mode,
+            obs_horizon=obs_horizon,
+            act_horizon=config.act_horizon,
+            max_episode_steps=config.max_episode_steps,
+            num_workers=config.num_workers,
+            autoreset=True,
+            env_backend=_backend(config, control_mode, writer),
+        )
+        self.time = TimeShares(
+            lost=(names.TIME_SAVE_WAIT_RATIO, names.TIME_EVAL_WAIT_RATIO),
+            spent=(names.TIME_ENV_WAIT_RATIO, names.TIME_UPDATE_RATIO),
+        )
+        self.recent: deque[tuple[bool, int]] = deque(maxlen=RECENT)
+        self.env_steps = 0
+        self.on: list[Tensor] = []
+        self._obs_seq: NDArray[np.float32] = np.zeros(0, np.float32)
+        self._base = torch.zeros(0)
+
+    def begin(self, learner: DecoratorLearner) -> None:
+        """Start an episode in every simulator: those that come after the ones that the run has begun already."""
+        self._obs_seq, infos = self.env.reset(seed=self.config.seed, options={"episodes": learner.episodes})
+        learner.episodes = infos["episodes"]
+        self._base = learner.acting.base_actions(_tensor(self._obs_seq, learner.device))
+
+    def step(self, learner: DecoratorLearner, *, updates: int = 0) -> None:
+        """One decision step of all simulators; `updates` are done while they step.
+
+        Raises:
+            RunFailed: a simulator died, or an action was not finite.
+        """
+        obs = _tensor(self._obs_seq[:, -1], learner.device)
+        choice = learner.choose(obs, self._base)
+        residual = choice.residual.clone()  # the next choice overwrites it
+        self.on.append(choice.on.mean())
+        shape = (self.config.num_envs, self.config.act_horizon, -1)
+        self.env.step_async(choice.actions.view(shape).cpu().numpy())
+        if updates:
+            with self.updating():
+                learner.update(updates)
+        with self.time.measure(names.TIME_ENV_WAIT_RATIO):
+            rewards, terminated, truncated, infos = self.env.step_results()
+            starts = self.env.start_obs()
+        over = terminated | truncated
+        # Where an episode is over, `starts` holds the next one's: what came after the action is its last observation.
+        after = np.where(over[:, None, None], infos["final_obs"], starts)
+        next_base, start_base = self._base_actions(learner, after, starts, over, self._stops(terminated, truncated))
+        learner.remember(
+            Transitions(
+                obs=obs,
+                next_obs=_tensor(after[:, -1], learner.device),
+                residual=residual,
+                base=self._base,
+                next_base=next_base,
+                # Negative until success: with a bootstrap at truncation this works best (upstream).
+                reward=_tensor(rewards, learner.device) - 1.0,
+                stop=_tensor(self._stops(terminated, truncated), learner.device),
+            )
+        )
+        self._obs_seq, self._base = starts, start_base
+        learner.episodes = infos["episodes"]
+        self._count(infos, over)
+
+    def _stops(self, terminated: NDArray[np.bool_], truncated: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Where the value of what comes after does not count."""
+        how = self.config.bootstrap_at_done
+        if how == "never":
+            return terminated | truncated
+        return np.zeros_like(terminated) if how == "always" else terminated
+
+    def _base_actions(
+        self,
+        learner: DecoratorLearner,
+        after: NDArray[np.float32],
+        starts: NDArray[np.float32],
+        over: NDArray[np.bool_],
+        stops: NDArray[np.bool_],
+    ) -> tuple[Tensor, Tensor]:
+        """Base actions for the replay buffer (at `after`), and those to execute next (at `starts`), in one batch."""
+        count = len(after)
+        if not learner.needs_next_base:
+            chosen = learner.acting.base_actions(_tensor(starts, learner.device))
+            return torch.zeros_like(chosen), chosen
+        if not self.config.reuse_base_action:
+            both = learner.acting.base_actions(_tensor(np.concatenate((after, starts)), learner.device))
+            return both[:count], both[count:]
+        # What the replay buffer has for the next observation is executed, but where another episode has begun.
+        apart = np.flatnonzero(over & ~stops)
+        both = learner.acting.base_actions(_tensor(np.concatenate((starts, after[apart])), learner.device))
+        next_base = both[:count].clone()
+        next_base[torch.from_numpy(apart).to(next_base.device)] = both[count:]
+        return next_base, both[:count]
+
+    def _count(self, infos: dict[str, NDArray[np.int64]], over: NDArray[np.bool_]) -> None:
+        self.env_steps += int(infos["env_steps"].sum())
+        for i in np.flatnonzero(over):
+            self.recent.append((bool(infos["success"][i]), int(infos["episode_steps"][i])))
+
+    def read(self) -> tuple[int, float]:
+        """Env steps and mean share of residuals switched on since the last call."""
+        steps, on = self.env_steps, float(torch.stack(self.on).mean()) if self.on else 0.0
+        self.env_steps = 0
+        self.on.clear()
+        return steps, on
+
+    @contextlib.contextmanager
+    def updating(self) -> Iterator[None]:
+        """Around gradient updates."""
+        with self.time.measure(names.TIME_UPDATE_RATIO):
+            yield
+
+    def close(self) -> None:
+        self.env.close()
+
+
+def _backend(config: DecoratorConfig, control_mode: str, writer: MetricWriter) -> str:
+    """The simulators to use; says aloud where there are no fast ones."""
+    if config.env_backend != "auto":
+        return config.env_backend
+    from .envs.fast_panda import has_fast
+
+    if has_fast(config.env_id, control_mode):
+        return "fast"
+    writer.say(f"{config.env_id} with {control_mode} has no fast simulator: using ManiSkill's own, which is slower")
+    return "stock"
+
+
+def _tensor(array: NDArray[np.generic], device: torch.device) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(device, non_blocking=True)
