@@ -12,7 +12,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from .checkpoint import FORMAT_VERSION
+from .protocol.episodes import Episode, EpisodeFile, episodes_file, write_episodes
 from .protocol.errors import PidecError, RunFailed
 from .protocol.rundir import (
     BEST,
@@ -124,6 +125,23 @@ class CheckpointFolder:
             moved_to = self.link_best()
             return moved_to is not None and moved_to.name == path.name
 
+    def record_episodes(self, path: Path, episodes: Sequence[Episode]) -> None:
+        """Put episodes of `path`'s evaluation beside it; they go when it goes.
+
+        Raises:
+            OSError: the disk is full, or the folder cannot be written.
+        """
+        with self._lock:  # else a save would take the file in the making for what a kill has left
+            if info := read_checkpoint_info(path):
+                file = EpisodeFile(
+                    env_id=info.env_id or "",
+                    control_mode=info.control_mode or "",
+                    policy=info.kind,
+                    step=info.step,
+                    episodes=list(episodes),
+                )
+                write_episodes(episodes_file(path), file)
+
     def link_best(self) -> Path | None:
         """Let best.pt point to the best; it does, but where a kill came before it could move. Returns where it moved.
 
@@ -171,7 +189,7 @@ class CheckpointFolder:
         aside = self.path / time.strftime("before-%Y%m%d-%H%M%S")
         aside.mkdir(exist_ok=True)
         for path in old:
-            for file in (path, sidecar(path)):
+            for file in (path, sidecar(path), episodes_file(path)):
                 if file.exists() or file.is_symlink():
                     file.rename(aside / file.name)
         return aside
@@ -202,10 +220,13 @@ class CheckpointFolder:
                 if path.name not in wanted:  # the .json first: without it the .pt is not listed any more
                     sidecar(path).unlink(missing_ok=True)
                     path.unlink()
+                    episodes_file(path).unlink(missing_ok=True)
         self._sweep()
 
     def _sweep(self) -> None:
-        """Delete what a killed or failed save left behind: temporary files, a .pt or a .json without the other."""
+        """Delete what a killed or failed save left behind: temporary files, a .pt or a .json without the other, and
+        episodes without their checkpoint.
+        """
         wanted = self._linked() | self._in_making
         temporary = (".step-", f".{BEST}.", f".{LAST}.")
         in_making = tuple(f".{name}." for name in self._in_making)
@@ -214,7 +235,7 @@ class CheckpointFolder:
                 if path.name.startswith("."):
                     stale = path.name.startswith(temporary) and not path.name.startswith(in_making)
                 elif path.suffix == ".json":
-                    weights = path.with_suffix(".pt")
+                    weights = path.with_name(path.name.partition(".")[0] + ".pt")
                     stale = step_of(weights) is not None and not weights.exists()
                 else:
                     stale = step_of(path) is not None and path.name not in wanted and not sidecar(path).exists()

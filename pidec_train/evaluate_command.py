@@ -13,11 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from .checkpoint import Checkpoint, open_checkpoint
-from .evaluate import BASE_SEED, EvalResult, run_episodes
+from .evaluate import BASE_SEED, EvalResult, run_episodes, sampling
 from .maniskill2 import Task, match_observations
 from .metrics import MetricWriter
+from .models.diffusion_policy import DiffusionPolicy
 from .placement import pick_device, set_threads
 from .protocol.config import EvaluateConfig
+from .protocol.episodes import RUN_EPISODES, EpisodeFile, write_episodes
 from .protocol.errors import PidecError
 from .stopping import StopRequest
 
@@ -42,17 +44,19 @@ def run(config: EvaluateConfig, run_dir: Path | None, *, as_json: bool, table: b
             writer.event("warning", message=note)
         task = _task(config, checkpoint, writer)
         policy = checkpoint.policy(config.weights, device)
-        if config.num_steps > policy.num_diffusion_iters:  # said before simulators are started
+        sampler, num_steps = sampling(policy, config.sampler, config.num_steps)
+        if num_steps > policy.num_diffusion_iters:  # said before simulators are started
             raise PidecError(
-                f"num_steps {config.num_steps} is not possible: the policy was trained with "
+                f"num_steps {num_steps} is not possible: the policy was trained with "
                 f"{policy.num_diffusion_iters} diffusion steps",
                 f"Use --num-steps {policy.num_diffusion_iters}, or less.",
             )
         env = _simulators(config, task, policy.obs_horizon, policy.act_horizon)
         try:
-            policy, note = match_observations(policy, str(task.env_id), env.task.obs_dim, config.pad_obs_to)
-            if note:
-                writer.event("warning", message=note)
+            if isinstance(policy, DiffusionPolicy):  # a decorated one was made to match when it was trained
+                policy, note = match_observations(policy, str(task.env_id), env.task.obs_dim, config.pad_obs_to)
+                if note:
+                    writer.event("warning", message=note)
             env.check_sizes(policy.obs_dim, policy.act_dim)
             stop.check()
             writer.event("eval", 0, phase="start", episodes=config.num_eval_episodes)
@@ -61,8 +65,8 @@ def run(config: EvaluateConfig, run_dir: Path | None, *, as_json: bool, table: b
                 env,
                 num_episodes=config.num_eval_episodes,
                 base_seed=config.seed + BASE_SEED,
-                sampler=config.sampler,
-                num_steps=config.num_steps,
+                sampler=sampler,
+                num_steps=num_steps,
                 progress=_Progress(writer),
                 stop=stop,
             )
@@ -77,7 +81,9 @@ def run(config: EvaluateConfig, run_dir: Path | None, *, as_json: bool, table: b
             seconds=round(result.seconds, 1),
         )
         writer.log(result.episodes, result.metrics())
-    _report(config, task, result, as_json=as_json, table=table)
+        if run_dir:
+            _keep_episodes(run_dir / RUN_EPISODES, checkpoint, task, result, writer)
+    _report(config, task, sampler, num_steps, result, as_json=as_json, table=table)
     return 0
 
 
@@ -122,7 +128,24 @@ class _Progress:
             self._writer.event("progress", over)
 
 
-def _report(config: EvaluateConfig, task: Task, result: EvalResult, *, as_json: bool, table: bool) -> None:
+def _keep_episodes(path: Path, checkpoint: Checkpoint, task: Task, result: EvalResult, writer: MetricWriter) -> None:
+    """For watching; a full disk costs no more than them."""
+    file = EpisodeFile(
+        env_id=str(task.env_id),
+        control_mode=str(task.control_mode),
+        policy=checkpoint.kind,
+        step=checkpoint.step or 0,
+        episodes=result.kept,
+    )
+    try:
+        write_episodes(path, file)
+    except OSError as error:
+        writer.event("warning", message=f"episodes are not kept: {error}")
+
+
+def _report(
+    config: EvaluateConfig, task: Task, sampler: str, num_steps: int, result: EvalResult, *, as_json: bool, table: bool
+) -> None:
     if as_json:
         low, high = result.wilson()
         answer: dict[str, Any] = {
@@ -130,8 +153,8 @@ def _report(config: EvaluateConfig, task: Task, result: EvalResult, *, as_json: 
             "weights": config.weights,
             "env_id": task.env_id,
             "control_mode": task.control_mode,
-            "sampler": config.sampler,
-            "num_steps": config.num_steps,
+            "sampler": sampler,
+            "num_steps": num_steps,
             "episodes": result.episodes,
             "successes": result.successes,
             "success_rate": result.success_rate,

@@ -1,7 +1,8 @@
 """Episodes kept for watching: what an evaluation saw, as states. Written by trainers, drawn by the dashboard.
 
 `step-000010000.episodes.json` lies beside the checkpoint of that step and goes with it; `base.episodes.json` in a
-decorator's checkpoint folder holds the base policy's on the same starts and stays.
+decorator's checkpoint folder holds the base policy's on the same starts and stays. `episodes.json` in a run folder is
+from an `evaluate` command.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from .rundir import write_atomic
 
 BASE_EPISODES = "base.episodes.json"
+RUN_EPISODES = "episodes.json"  # in the run folder of an evaluation
 _SUFFIX = ".episodes.json"
 MAX_BYTES = 64 << 20  # of a file that is read: an honest one has some hundred kilobytes
 

@@ -18,6 +18,7 @@ from pidec_train.__main__ import main
 from pidec_train.envs.make import make_vector_env
 from pidec_train.evaluate import run_episodes, wilson_interval
 from pidec_train.models.diffusion_policy import DiffusionPolicy
+from pidec_train.protocol.episodes import episodes_file, read_episodes
 from pidec_train.protocol.errors import Stopped
 from pidec_train.protocol.rundir import MetricsLine, parse_metrics, read_checkpoint_info
 from pidec_train.stopping import StopRequest
@@ -160,6 +161,9 @@ def test_training_evaluates_saves_and_links_the_best(trained: tuple[int, Path]) 
     for link in ("best.pt", "last.pt"):
         info = read_checkpoint_info((folder / "ck" / link).resolve())
         assert info and info.episodes == 3 and info.successes is not None
+        file = read_episodes(episodes_file((folder / "ck" / link).resolve()))
+        assert file and (file.env_id, file.policy, file.step) == ("PushCube-v1", "diffusion", info.step)
+        assert len(file.episodes) == 1 + (0 < info.successes < 3) and len(file.episodes[0].frames[0]) == 35
     waited = {line.step: line.metrics["time/eval_wait_ratio"] for line in found if "train/loss" in line.metrics}
     assert set(waited) == {1, 2, 3, 4, 5} and not any(waited.values()), "training stood still for an evaluation"
     assert found[-2].metrics["time/eval_wait_ratio"] > 0.5, "at the end it waits for the last one, and says so"
@@ -228,6 +232,9 @@ def test_evaluate_prints_one_json_object(trained: tuple[int, Path], tmp_path: Pa
     assert [episode["seed"] for episode in answer["per_episode"]] == [1001, 1002, 1003]
     trained_result = read_checkpoint_info((folder / "ck" / "last.pt").resolve())
     assert trained_result and answer["successes"] == trained_result.successes, "the same seeds, the same weights"
+    assert read_episodes(tmp_path / "episodes.json") == read_episodes(
+        episodes_file((folder / "ck" / "last.pt").resolve())
+    ), "what the training saw, frame by frame"
     found = lines(tmp_path)
     assert found[0].detail()["kind"] == "evaluate" and found[-1].detail()["state"] == "succeeded"
     assert [line.step for line in found if line.metrics] == [3]
@@ -358,8 +365,8 @@ def test_wilson_interval_against_known_values() -> None:
 def test_more_denoising_steps_than_were_trained_is_said_with_the_number_that_is_possible(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    """The default of 100 is too many for such a run; and no simulators are started to find that out."""
+    """No simulators are started to find that out."""
     assert run("--num-diffusion-iters", "10") == 0
     monkeypatch.setattr("pidec_train.evaluate_command._simulators", lambda *args: 1 / 0)
-    assert main(["evaluate", str(run.checkpoints / "last.pt")]) == 2
+    assert main(["evaluate", str(run.checkpoints / "last.pt"), "--num-steps", "100"]) == 2
     assert capsys.readouterr().err.strip().endswith("Use --num-steps 10, or less.")
