@@ -71,6 +71,18 @@ class Rollouts:
         learner.episodes = infos["episodes"]
         self._base = learner.acting.base_actions(_tensor(self._obs_seq, learner.device))
 
+    def round(self, learner: DecoratorLearner) -> None:
+        """`training_freq` decision steps and the updates that belong to them. Raises as `step` does."""
+        steps, updates = self.config.training_freq // self.config.num_envs, self.config.updates_per_round
+        for number in range(steps):
+            beside = 0
+            if self.config.overlap and learner.learns:
+                beside = updates * (number + 1) // steps - updates * number // steps
+            self.step(learner, updates=beside)
+        if learner.learns and not self.config.overlap:
+            with self.updating():
+                learner.update(updates)
+
     def step(self, learner: DecoratorLearner, *, updates: int = 0) -> None:
         """One decision step of all simulators; `updates` are done while they step.
 

@@ -234,7 +234,7 @@ class Session:
         self._begin()
         while self.learner.step < self.last:
             try:
-                self._round()
+                self.rollouts.round(self.learner)
             except RunFailed:  # a simulator died, the policy diverged: what was learned is kept
                 self._keep_what_there_is()
                 raise
@@ -280,18 +280,6 @@ class Session:
         if self.learner.step < self.last:
             self.rollouts.begin(self.learner)
         self.rows.restart()
-
-    def _round(self) -> None:
-        """`training_freq` decision steps and the updates that belong to them."""
-        steps, updates = self.config.training_freq // self.config.num_envs, self.config.updates_per_round
-        for number in range(steps):
-            beside = 0
-            if self.config.overlap and self.learner.learns:
-                beside = updates * (number + 1) // steps - updates * number // steps
-            self.rollouts.step(self.learner, updates=beside)
-        if self.learner.learns and not self.config.overlap:
-            with self.rollouts.updating():
-                self.learner.update(updates)
 
     # --- checkpoints and the end ----------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ is faster; this one must not. Structure: policy_decorator's nets/diffusion_polic
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -72,14 +73,15 @@ class Resample(nn.Module):
 class UpstreamUnet(nn.Module):
     """(B, T, act_dim), (B,), (B, cond_dim) -> (B, T, act_dim)."""
 
-    def __init__(self, act_dim: int, cond_dim: int) -> None:
+    def __init__(self, act_dim: int, cond_dim: int, unet_dims: Sequence[int] = UNET_DIMS) -> None:
         super().__init__()
         cond = EMBED_DIM + cond_dim
-        dims = list(zip((act_dim, *UNET_DIMS[:-1]), UNET_DIMS, strict=True))
+        top, bottom = unet_dims[0], unet_dims[-1]
+        dims = list(zip((act_dim, *unet_dims[:-1]), unet_dims, strict=True))
         self.diffusion_step_encoder = nn.Sequential(
             SinusoidalEmbedding(), nn.Linear(EMBED_DIM, 4 * EMBED_DIM), nn.Mish(), nn.Linear(4 * EMBED_DIM, EMBED_DIM)
         )
-        self.mid_modules = nn.ModuleList([FilmBlock(UNET_DIMS[-1], UNET_DIMS[-1], cond) for _ in range(2)])
+        self.mid_modules = nn.ModuleList([FilmBlock(bottom, bottom, cond) for _ in range(2)])
         self.down_modules, self.up_modules = nn.ModuleList(), nn.ModuleList()
         for below, (dim_in, dim_out) in enumerate(dims, start=1 - len(dims)):
             halve = Resample(nn.Conv1d(dim_out, dim_out, 3, 2, 1)) if below else nn.Identity()
@@ -91,7 +93,7 @@ class UpstreamUnet(nn.Module):
             self.up_modules.append(
                 nn.ModuleList([FilmBlock(2 * dim_out, dim_in, cond), FilmBlock(dim_in, dim_in, cond), double])
             )
-        self.final_conv = nn.Sequential(ConvBlock(UNET_DIMS[0], UNET_DIMS[0]), nn.Conv1d(UNET_DIMS[0], act_dim, 1))
+        self.final_conv = nn.Sequential(ConvBlock(top, top), nn.Conv1d(top, act_dim, 1))
 
     def forward(self, sample: Tensor, steps: Tensor, cond: Tensor) -> Tensor:
         x = sample.moveaxis(-1, -2)  # (B, C, T)
