@@ -119,7 +119,7 @@ class SacUpdate:
         if with_actor:
             self._update_actor(batch)
         if with_targets:
-            self._flat_targets.lerp_(self._flat, self.settings.tau)
+            self._flat_targets.lerp_(self._flat, self.settings.tau * (1 - self._bad))
         self.sums[5].add_(self._bad)
 
     def critic_loss(self, batch: Transitions, noise: Tensor) -> tuple[Tensor, Tensor]:
