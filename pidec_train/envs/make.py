@@ -14,8 +14,24 @@ from numpy.typing import NDArray
 
 from ..protocol.errors import PidecError, RunFailed, did_you_mean, nearest
 from . import headless
+from .fast_panda import FastPandaEnv, check_fast, has_fast
 from .vector import WorkerVectorEnv
 from .wrappers import ChunkedEnv
+
+__all__ = [
+    "ENV_BACKENDS",
+    "TaskInfo",
+    "check_env_id",
+    "describe",
+    "has_fast",
+    "make_env",
+    "make_maniskill_env",
+    "make_vector_env",
+    "registered_steps",
+    "task_info",
+]
+
+ENV_BACKENDS = ("stock", "fast")
 
 
 @dataclass(frozen=True)
@@ -73,7 +89,12 @@ def describe(env: ChunkedEnv, env_id: str, control_mode: str) -> TaskInfo:
 
 
 def make_env(
-    env_id: str, *, control_mode: str, obs_horizon: int = 1, max_episode_steps: int | None = None
+    env_id: str,
+    *,
+    control_mode: str,
+    obs_horizon: int = 1,
+    max_episode_steps: int | None = None,
+    env_backend: str = "stock",
 ) -> ChunkedEnv:
     """One environment on the CPU: state observations, chunks of actions, reward 1 at success (see `ChunkedEnv`).
 
@@ -81,13 +102,21 @@ def make_env(
         env_id: ManiSkill's id; `PegInsertionSide-v1` gives the task with the fixed success test.
         control_mode: one of the robot's controllers, such as "pd_ee_delta_pose".
         max_episode_steps: None: ours where ManiSkill's is too short to imitate demos, else ManiSkill's.
+        env_backend: "stock" steps ManiSkill's environment, "fast" the same scene without torch (`has_fast` says where).
 
     Raises:
-        PidecError: unknown id (with the nearest right one) or control mode (with the allowed ones), files that must be
-            downloaded first.
+        PidecError: unknown id (with the nearest right one) or control mode (with the allowed ones), a task or control
+            mode that the fast backend does not know, files that must be downloaded first.
         RunFailed: ManiSkill could not build the task.
     """
     check_env_id(env_id)
+    steps = max_episode_steps or registered_steps(env_id)
+    if env_backend == "fast":
+        check_fast(env_id, control_mode)
+        scene = make_maniskill_env(env_id, control_mode=control_mode, obs_mode="state")
+        return ChunkedEnv(FastPandaEnv(scene, env_id, control_mode), obs_horizon, steps)
+    if env_backend != "stock":
+        raise PidecError(f'unknown env backend "{env_backend}"; allowed: {", ".join(ENV_BACKENDS)}')
     from mani_skill.utils.wrappers.flatten import FlattenActionSpaceWrapper
     from mani_skill.utils.wrappers.gymnasium import CPUGymWrapper
 
@@ -97,7 +126,7 @@ def make_env(
     action_space = env.action_space
     env = CPUGymWrapper(env)
     env.action_space = action_space  # CPUGymWrapper looks past the flattening
-    return ChunkedEnv(env, obs_horizon, max_episode_steps or registered_steps(env_id))
+    return ChunkedEnv(env, obs_horizon, steps)
 
 
 def registered_steps(env_id: str) -> int:
@@ -124,6 +153,7 @@ def make_vector_env(
         act_horizon: length of the chunks that `step` takes: (num_envs, act_horizon, act_dim).
         num_workers: None: as many as there are cores, at most one per environment.
         autoreset: an episode that is over is followed by the next one within the same step.
+        env_backend: see `make_env`.
 
     Raises:
         PidecError: see `make_env`.
