@@ -6,20 +6,25 @@ import importlib.util
 import json
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from .checkpoint import Checkpoint, open_checkpoint
+from .checkpoint import Checkpoint, Policy, open_checkpoint
+from .comparison import Comparison
 from .evaluate import BASE_SEED, EvalResult, run_episodes, sampling
 from .maniskill2 import Task, match_observations
 from .metrics import MetricWriter
+from .models.decorated_policy import DecoratedPolicy
 from .models.diffusion_policy import DiffusionPolicy
 from .placement import pick_device, set_threads
+from .protocol import metric_names as names
 from .protocol.config import EvaluateConfig
-from .protocol.episodes import RUN_EPISODES, EpisodeFile, write_episodes
+from .protocol.episodes import BASE_EPISODES, RUN_EPISODES, EpisodeFile, write_episodes
 from .protocol.errors import PidecError
 from .stopping import StopRequest
 
@@ -36,7 +41,7 @@ def run(config: EvaluateConfig, run_dir: Path | None, *, as_json: bool, table: b
         run_dir,
         kind="evaluate",
         step_name="episode",
-        total_steps=config.num_eval_episodes,
+        total_steps=config.total_steps(),
         config=config.model_dump(mode="json"),
     ) as writer:
         checkpoint = open_checkpoint(config.ckpt)
@@ -45,12 +50,7 @@ def run(config: EvaluateConfig, run_dir: Path | None, *, as_json: bool, table: b
         task = _task(config, checkpoint, writer)
         policy = checkpoint.policy(config.weights, device)
         sampler, num_steps = sampling(policy, config.sampler, config.num_steps)
-        if num_steps > policy.num_diffusion_iters:  # said before simulators are started
-            raise PidecError(
-                f"num_steps {num_steps} is not possible: the policy was trained with "
-                f"{policy.num_diffusion_iters} diffusion steps",
-                f"Use --num-steps {policy.num_diffusion_iters}, or less.",
-            )
+        _check(config, policy, num_steps)  # before simulators are started
         env = _simulators(config, task, policy.obs_horizon, policy.act_horizon)
         try:
             if isinstance(policy, DiffusionPolicy):  # a decorated one was made to match when it was trained
@@ -59,32 +59,81 @@ def run(config: EvaluateConfig, run_dir: Path | None, *, as_json: bool, table: b
                     writer.event("warning", message=note)
             env.check_sizes(policy.obs_dim, policy.act_dim)
             stop.check()
-            writer.event("eval", 0, phase="start", episodes=config.num_eval_episodes)
-            result = run_episodes(
-                policy,
-                env,
-                num_episodes=config.num_eval_episodes,
-                base_seed=config.seed + BASE_SEED,
-                sampler=sampler,
-                num_steps=num_steps,
-                progress=_Progress(writer),
-                stop=stop,
-            )
+            episodes = _Episodes(config, env, sampler, num_steps, writer, stop)
+            compared = episodes.run(policy.alone()) if config.compare and isinstance(policy, DecoratedPolicy) else None
+            result = episodes.run(policy, keep_seeds=[episode.seed for episode in compared.kept] if compared else [])
         finally:
             env.close()
-        writer.event(
-            "eval",
-            result.episodes,
-            phase="done",
-            successes=result.successes,
-            episodes=result.episodes,
-            seconds=round(result.seconds, 1),
-        )
-        writer.log(result.episodes, result.metrics())
+        _tell(writer, result, compared)
         if run_dir:
-            _keep_episodes(run_dir / RUN_EPISODES, checkpoint, task, result, writer)
-    _report(config, task, sampler, num_steps, result, as_json=as_json, table=table)
+            _keep_episodes(run_dir / RUN_EPISODES, checkpoint.kind, checkpoint, task, result, writer)
+            if compared:
+                _keep_episodes(run_dir / BASE_EPISODES, "diffusion", checkpoint, task, compared, writer)
+    comparison = Comparison(compared, result) if compared else None
+    _report(config, task, (sampler, num_steps), result, comparison, as_json=as_json, table=table)
     return 0
+
+
+def _check(config: EvaluateConfig, policy: Policy, num_steps: int) -> None:
+    """Raises:
+    PidecError: more denoising steps than the policy has, or nothing to compare it with.
+    """
+    if num_steps > policy.num_diffusion_iters:
+        raise PidecError(
+            f"num_steps {num_steps} is not possible: the policy was trained with "
+            f"{policy.num_diffusion_iters} diffusion steps",
+            f"Use --num-steps {policy.num_diffusion_iters}, or less.",
+        )
+    if config.compare and not isinstance(policy, DecoratedPolicy):
+        raise PidecError(
+            f"{config.ckpt} is a base policy: --compare is for the checkpoints of pidec-train decorator",
+            "Leave out --compare.",
+        )
+
+
+@dataclass
+class _Episodes:
+    """Runs a policy on the starts that were asked for; a second one on the same."""
+
+    config: EvaluateConfig
+    env: Any
+    sampler: str
+    num_steps: int
+    writer: MetricWriter
+    stop: StopRequest
+    over: int = 0
+
+    def run(self, policy: Policy, keep_seeds: Sequence[int] = ()) -> EvalResult:
+        self.writer.event("eval", self.over, phase="start", episodes=self.config.num_eval_episodes)
+        progress = _Progress(self.writer, self.over)
+        result = run_episodes(
+            policy,
+            self.env,
+            num_episodes=self.config.num_eval_episodes,
+            base_seed=self.config.seed + BASE_SEED,
+            sampler=self.sampler,
+            num_steps=self.num_steps,
+            keep_seeds=keep_seeds,
+            progress=progress,
+            stop=self.stop,
+        )
+        self.over += result.episodes
+        return result
+
+
+def _tell(writer: MetricWriter, result: EvalResult, compared: EvalResult | None) -> None:
+    """Event and row."""
+    step = result.episodes + (compared.episodes if compared else 0)
+    writer.event(
+        "eval",
+        step,
+        phase="done",
+        successes=result.successes,
+        episodes=result.episodes,
+        seconds=round(result.seconds, 1),
+    )
+    base = {names.EVAL_BASE_SUCCESS_RATE: compared.success_rate} if compared else {}
+    writer.log(step, {**result.metrics(), **base})
 
 
 def _task(config: EvaluateConfig, checkpoint: Checkpoint, writer: MetricWriter) -> Task:
@@ -118,22 +167,25 @@ class _Progress:
 
     EVERY_SECONDS = 2.0
 
-    def __init__(self, writer: MetricWriter) -> None:
-        self._writer, self._told = writer, 0.0
+    def __init__(self, writer: MetricWriter, before: int) -> None:
+        self._writer, self._before, self._told = writer, before, 0.0
 
     def __call__(self, over: int) -> None:
+        over += self._before
         self._writer.advance(over)
         if time.monotonic() - self._told >= self.EVERY_SECONDS:
             self._told = time.monotonic()
             self._writer.event("progress", over)
 
 
-def _keep_episodes(path: Path, checkpoint: Checkpoint, task: Task, result: EvalResult, writer: MetricWriter) -> None:
+def _keep_episodes(
+    path: Path, policy: str, checkpoint: Checkpoint, task: Task, result: EvalResult, writer: MetricWriter
+) -> None:
     """For watching; a full disk costs no more than them."""
     file = EpisodeFile(
         env_id=str(task.env_id),
         control_mode=str(task.control_mode),
-        policy=checkpoint.kind,
+        policy=policy,
         step=checkpoint.step or 0,
         episodes=result.kept,
     )
@@ -144,7 +196,14 @@ def _keep_episodes(path: Path, checkpoint: Checkpoint, task: Task, result: EvalR
 
 
 def _report(
-    config: EvaluateConfig, task: Task, sampler: str, num_steps: int, result: EvalResult, *, as_json: bool, table: bool
+    config: EvaluateConfig,
+    task: Task,
+    sampling: tuple[str, int],
+    result: EvalResult,
+    comparison: Comparison | None,
+    *,
+    as_json: bool,
+    table: bool,
 ) -> None:
     if as_json:
         low, high = result.wilson()
@@ -153,8 +212,8 @@ def _report(
             "weights": config.weights,
             "env_id": task.env_id,
             "control_mode": task.control_mode,
-            "sampler": sampler,
-            "num_steps": num_steps,
+            "sampler": sampling[0],
+            "num_steps": sampling[1],
             "episodes": result.episodes,
             "successes": result.successes,
             "success_rate": result.success_rate,
@@ -163,6 +222,7 @@ def _report(
             "return": result.mean_return,
             "episode_length": result.mean_length,
             "seconds": round(result.seconds, 2),
+            **(comparison.facts() if comparison else {}),
         }
         if table:
             answer["per_episode"] = [
@@ -175,4 +235,5 @@ def _report(
         for seed, success, length in result.per_episode:
             rows.add_row(str(seed), "yes" if success else "no", str(length))
         Console(file=sys.stdout).print(rows)
-    print(f"{task.env_id}: {result.line()}")
+    for line in comparison.lines() if comparison else [result.line()]:
+        print(f"{task.env_id}: {line}")

@@ -41,6 +41,12 @@ class DecoratedPolicy(nn.Module):
         self.obs_horizon, self.act_horizon, self.pred_horizon = base.obs_horizon, base.act_horizon, base.pred_horizon
         self.num_diffusion_iters = base.num_diffusion_iters
 
+    def alone(self) -> DecoratedPolicy:
+        """The base without its residual, run in the same way. Shares the networks."""
+        return DecoratedPolicy(
+            self.base, self.actor, res_scale=0.0, sees_base=self.sees_base, ddim_steps=self.default_num_steps
+        )
+
     @property
     def alphas_cumprod(self) -> Tensor:
         """The base's noise schedule; it lives where the policy does."""

@@ -147,8 +147,8 @@ class EvaluateConfig(JobConfig):
     compare: bool = Field(False, description="a decorator's checkpoint: also its base policy alone, on the same starts")
     device: Device = Field("auto", description="where the policy runs")
 
-    def total_steps(self) -> int | None:
-        return self.num_eval_episodes
+    def total_steps(self) -> int:
+        return self.num_eval_episodes * (2 if self.compare else 1)
 
 
 class AdaptConfig(JobConfig):

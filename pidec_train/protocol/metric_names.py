@@ -38,6 +38,7 @@ ITERS_PER_MIN = "throughput/iters_per_min"
 ENV_STEPS_PER_MIN = "throughput/env_steps_per_min"
 EVAL = "eval/"  # the names of an evaluation begin so; its row may come after rows of later steps
 EVAL_SUCCESS_RATE = "eval/success_rate"
+EVAL_BASE_SUCCESS_RATE = "eval/base_success_rate"
 EVAL_SUCCESS_AT_END = "eval/success_at_end"
 EVAL_RETURN = "eval/return"
 EVAL_EPISODE_LENGTH = "eval/episode_length"
@@ -67,6 +68,7 @@ _ALL = (
     ),
     MetricInfo(ENV_STEPS_PER_MIN, "1/min", "simulator steps per minute over all envs", "up"),
     MetricInfo(EVAL_SUCCESS_RATE, "", "share of episodes with success at any time", "up"),
+    MetricInfo(EVAL_BASE_SUCCESS_RATE, "", "the same of the base policy alone, on the same starts", "up"),
     MetricInfo(EVAL_SUCCESS_AT_END, "", "share of episodes whose last step is a success", "up"),
     MetricInfo(EVAL_RETURN, "", "mean undiscounted return of an episode", "up"),
     MetricInfo(EVAL_EPISODE_LENGTH, "env steps", "mean length of an episode", "down"),
