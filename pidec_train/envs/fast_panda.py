@@ -15,19 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..protocol.errors import PidecError, RunFailed
-from .fast_reset import lean_reset
+from .fast_reset import LeanReset
 from .fast_tasks import Panda, fast_tasks
 
 CONTROL_MODES = ("pd_ee_delta_pose",)
 _FRAME = "root_translation:root_aligned_body_rotation"
 _IK_ITERATIONS = 100  # `Kinematics.compute_ik`
 _ARM = 7  # joints
+_USE_STOCK = "Use --env-backend stock."
 
 # Hamilton product: term k of the sum is a[k] * b[_FACTOR[k]] * _SIGN[k].
 _FACTOR = np.array([[0, 1, 2, 3], [1, 0, 3, 2], [2, 3, 0, 1], [3, 2, 1, 0]])
 _SIGN = np.array([[1, 1, 1, 1], [-1, 1, -1, 1], [-1, 1, 1, -1], [-1, -1, 1, 1]], np.float32)
-_CONJUGATE = np.array([1, -1, -1, -1], np.float32)
-_ZERO = np.zeros(1, np.float32)
 
 
 def has_fast(env_id: str, control_mode: str) -> bool:
@@ -41,11 +40,11 @@ def check_fast(env_id: str, control_mode: str) -> None:
     """
     if env_id not in fast_tasks():
         known = ", ".join(sorted(fast_tasks()))
-        raise PidecError(f'the fast environments do not know "{env_id}"; known: {known}', "Use --env-backend stock.")
+        raise PidecError(f'the fast environments do not know "{env_id}"; known: {known}', _USE_STOCK)
     if control_mode not in CONTROL_MODES:
         raise PidecError(
             f'the fast environments do not know the control mode "{control_mode}"; known: {", ".join(CONTROL_MODES)}',
-            "Use --env-backend stock.",
+            _USE_STOCK,
         )
 
 
@@ -69,13 +68,14 @@ class FastPandaEnv(gym.Env[NDArray[Any], NDArray[Any]]):
         self._stock = base
         self._task_class = fast_tasks()[env_id]
         self._controller = PandaController(base)
+        self._reset = LeanReset(base)
         self.observation_space = base.single_observation_space
         self.action_space = base.single_action_space
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[Any], dict[str, Any]]:
-        lean_reset(self._stock, seed, options)
+        self._reset(seed, options)
         self._controller.begin(self._stock)
         self._task = self._task_class(self._stock)
         self._robot = self._stock.agent.robot._objs[0]
@@ -130,36 +130,36 @@ class PandaController:
         controllers = env.agent.controller.controllers
         self._arm = [joint._objs[0].set_drive_target for joint in controllers["arm"].joints]
         self._fingers = [joint._objs[0].set_drive_target for joint in controllers["gripper"].joints]
-        # The base stands still. Its pose is not written as a shift: PhysX gives back a real part of 1 + 1e-7.
-        to_base = controllers["arm"].root_link.pose.inv().raw_pose[0].numpy()
-        shift, turn = to_base[:3], to_base[3:]
-        self._base_shift, self._base_left = shift, turn[:, None] * _SIGN
-        self._base_right = (turn * _CONJUGATE)[_FACTOR] * _SIGN
+        base = controllers["arm"].root_link._objs[0].entity_pose
+        if base.q[1:].any():
+            raise RunFailed("the robot's base is turned, which the fast environments do not know", _USE_STOCK)
+        # PhysX gives the base, which stands still, a real part of 1 + 1e-7; and rounding shall be ManiSkill's.
+        self._scale = base.q[0]
+        self._shift = -base.p * self._scale * self._scale
 
     def set_action(self, action: NDArray[Any], panda: Panda) -> None:
         """Drive towards `action` (7,) float32 from where the robot is."""
-        position, attitude = self._at_base(panda.tcp_p, panda.tcp_q)
-        move = self._middle + self._metres * action[:3].clip(-1, 1)
-        target = self._pose(position + move, _positive(_product(self._turn(action[3:6]), attitude)))
-        qpos = panda.qpos
-        joints, found = self._inverse_kinematics(target, qpos[:_ARM])
-        for drive, angle in zip(self._arm, joints.tolist() if found else qpos[:_ARM].tolist(), strict=True):
+        clipped = np.minimum(np.maximum(action, -1), 1)
+        # The gripper's pose as seen from the base: `root_link.pose.inv() * pose`, without a rotation in it.
+        position = self._shift + panda.tcp_p * self._scale * self._scale
+        attitude = panda.tcp_q * self._scale
+        target = self._pose(
+            position + (self._middle + self._metres * clipped[:3]), _product(self._turn(action[3:6]), attitude)
+        )
+        joints, found = self._inverse_kinematics(target, panda.qpos[:_ARM])
+        for drive, angle in zip(self._arm, joints.tolist() if found else panda.qpos.tolist(), strict=False):
             drive(angle)
-        width = (self._finger_middle + self._finger_scale * action[6:].clip(-1, 1))[0]
+        width = (self._finger_middle + self._finger_scale * clipped[6:])[0]
         for drive in self._fingers:
             drive(width)
 
-    def _at_base(self, position: NDArray[Any], attitude: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """A pose in the world, (3,) and (4,), as seen from the robot's base: `root_link.pose.inv() * pose`."""
-        point = np.add.reduce(self._base_left * np.concatenate([_ZERO, position])[_FACTOR])
-        point = np.add.reduce(point[:, None] * self._base_right)
-        return self._base_shift + point[1:], _positive(np.add.reduce(self._base_left * attitude[_FACTOR]))
-
     def _turn(self, action: NDArray[Any]) -> NDArray[Any]:
-        """Euler angles (3,) within the unit ball to the quaternion of Rx·Ry·Rz."""
-        norm = self._torch.linalg.vector_norm(self._torch.from_numpy(action)).item()
-        if norm > 1:
-            action = action * (np.float32(1) / np.float32(norm))
+        """Euler angles (3,), clipped to the unit ball, to the quaternion of Rx·Ry·Rz."""
+        x, y, z = action.tolist()
+        if x * x + y * y + z * z > 0.999:
+            norm = self._torch.linalg.vector_norm(self._torch.from_numpy(action)).numpy()
+            if norm > 1:
+                action = action * (np.float32(1) / norm)
         return self._from_euler(action * self._radians)
 
     def _from_euler(self, angles: NDArray[Any]) -> NDArray[Any]:
@@ -194,19 +194,14 @@ class PandaController:
         if not as_written:
             raise RunFailed(
                 "this ManiSkill's pd_ee_delta_pose is not the one that the fast environments are written for",
-                "Use --env-backend stock.",
+                _USE_STOCK,
             )
 
 
 def _product(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
-    """Of two quaternions (4,)."""
+    """Of two quaternions (4,), with a real part of 0 or more."""
     product: NDArray[Any] = np.add.reduce(a[:, None] * _SIGN * b[_FACTOR])
-    return product
-
-
-def _positive(quaternion: NDArray[Any]) -> NDArray[Any]:
-    """The same rotation with a real part of 0 or more."""
-    return -quaternion if quaternion[0] < 0 else quaternion
+    return -product if product[0] < 0 else product
 
 
 def _middle_and_scale(low: NDArray[Any], high: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

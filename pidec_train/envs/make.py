@@ -14,22 +14,9 @@ from numpy.typing import NDArray
 
 from ..protocol.errors import PidecError, RunFailed, did_you_mean, nearest
 from . import headless
-from .fast_panda import FastPandaEnv, check_fast, has_fast
+from .fast_panda import FastPandaEnv, check_fast
 from .vector import WorkerVectorEnv
 from .wrappers import ChunkedEnv
-
-__all__ = [
-    "ENV_BACKENDS",
-    "TaskInfo",
-    "check_env_id",
-    "describe",
-    "has_fast",
-    "make_env",
-    "make_maniskill_env",
-    "make_vector_env",
-    "registered_steps",
-    "task_info",
-]
 
 ENV_BACKENDS = ("stock", "fast")
 
