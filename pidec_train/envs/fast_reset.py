@@ -1,9 +1,9 @@
 """Resets of ManiSkill's environments without what is done again each time or read by nobody.
 
 Tasks whose geometry follows from the seed, such as PegInsertionSide, build a new scene at every reset. Two thirds of
-that is the robot: its URDF parsed, every controller of every mode configured, the model for inverse kinematics set up
-that `fast_panda` has once. ManiSkill has no switch for this, so while one of its resets runs, a few names of its modules
-mean something leaner. Random numbers, scene, drives and initial states are ManiSkill's, drawn and set in its order.
+that is the robot: its URDF is parsed, every controller of every mode configured, and a model for inverse kinematics
+made, which `fast_panda` has already. ManiSkill has no switch for this, so while one of its resets runs, a few names of
+its modules mean something leaner. Random numbers, scene, drives and initial states are ManiSkill's, in its order.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class LeanReset:
 
         self._env = env
         # Nobody reads what a reset would return.
-        env.get_info = lambda: {}
+        env.get_info = dict
         env.get_obs = lambda info=None, unflattened=False: None
         mode, configs = env.agent.control_mode, env.agent._controller_configs
         parse, parsed = URDFLoader.parse, {}
