@@ -34,6 +34,7 @@ class Rollouts:
 
     Attributes:
         env: the simulators.
+        backend: "fast" or "stock".
         recent: (success, env steps) of the last finished episodes.
         env_steps: simulator steps since `read`.
         on: share of simulators with the residual on, one entry a decision step since `read`.
@@ -44,6 +45,7 @@ class Rollouts:
 
     def __init__(self, config: DecoratorConfig, control_mode: str, obs_horizon: int, writer: MetricWriter) -> None:
         self.config, self.control_mode = config, control_mode
+        self.backend = _backend(config, control_mode, writer)
         self.env: WorkerVectorEnv = make_vector_env(
             config.env_id,
             config.num_envs,
@@ -53,7 +55,7 @@ class Rollouts:
             max_episode_steps=config.max_episode_steps,
             num_workers=config.num_workers,
             autoreset=True,
-            env_backend=_backend(config, control_mode, writer),
+            env_backend=self.backend,
         )
         self.time = TimeShares(
             lost=(names.TIME_SAVE_WAIT_RATIO, names.TIME_EVAL_WAIT_RATIO),
@@ -72,16 +74,19 @@ class Rollouts:
         self._base = learner.acting.base_actions(_tensor(self._obs_seq, learner.device))
 
     def round(self, learner: DecoratorLearner) -> None:
-        """`training_freq` decision steps and the updates that belong to them. Raises as `step` does."""
+        """Decision steps up to the next multiple of `training_freq`, and the updates that belong to them. Raises as
+        `step` does."""
         steps, updates = self.config.training_freq // self.config.num_envs, self.config.updates_per_round
-        for number in range(steps):
+        begun, done = learner.step % self.config.training_freq // self.config.num_envs, 0
+        for number in range(begun, steps):  # in the midst of a round goes on what a dead simulator ended there
             beside = 0
             if self.config.overlap and learner.learns:
                 beside = updates * (number + 1) // steps - updates * number // steps
             self.step(learner, updates=beside)
-        if learner.learns and not self.config.overlap:
+            done += beside
+        if learner.learns and done < updates:  # with `overlap`, those of the round in which learning starts
             with self.updating():
-                learner.update(updates)
+                learner.update(updates - done)
 
     def step(self, learner: DecoratorLearner, *, updates: int = 0) -> None:
         """One decision step of all simulators; `updates` are done while they step.
@@ -89,7 +94,7 @@ class Rollouts:
         Raises:
             RunFailed: a simulator died, or an action was not finite.
         """
-        obs = _tensor(self._obs_seq[:, -1], learner.device)
+        obs = learner.see(_tensor(self._obs_seq[:, -1], learner.device))
         choice = learner.choose(obs, self._base)
         residual = choice.residual.clone()  # the next choice overwrites it
         self.on.append(choice.on.mean())
@@ -108,7 +113,7 @@ class Rollouts:
         learner.remember(
             Transitions(
                 obs=obs,
-                next_obs=_tensor(after[:, -1], learner.device),
+                next_obs=learner.see(_tensor(after[:, -1], learner.device)),
                 residual=residual,
                 base=self._base,
                 next_base=next_base,

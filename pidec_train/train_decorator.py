@@ -175,13 +175,14 @@ def _open_buffer(
 ) -> BufferFile | None:
     """The replay buffer's file, read back for a run that goes on. Says so where the buffer has to be filled anew."""
     path = folder.path / BUFFER_FILE
-    if not config.save_buffer:
-        path.unlink(missing_ok=True)  # of a run that did: it would soon be out of date
+    if not (config.save_buffer and payload):
+        path.unlink(missing_ok=True)  # an earlier run's, or soon out of date: it could be taken for this run's
     file = BufferFile(path, learner.replay.width) if config.save_buffer else None
     if not payload:
         return file
-    held = payload["replay"]
-    if file and held["capacity"] == learner.replay.capacity and file.load(learner.replay, held["added"]):
+    held, capacity = payload["replay"], learner.replay.capacity
+    in_place = held["capacity"] == capacity or held["added"] <= min(held["capacity"], capacity)
+    if file and in_place and file.load(learner.replay, held["added"]):
         return file
     why = "it was not saved (--save-buffer)" if file is None else "its file is missing, cut or of another size"
     writer.event(
@@ -331,4 +332,5 @@ class Session:
             max_episode_steps=config.max_episode_steps,
             base_seed=config.seed + BASE_SEED,
             device=self.learner.device.type,
+            env_backend=self.rollouts.backend,
         )
