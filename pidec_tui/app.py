@@ -31,7 +31,7 @@ from .messages import (
     Trouble,
 )
 from .palette import PlainCommands
-from .screens.base import BoardScreen
+from .screens.base import BoardScreen, PidecScreen
 from .screens.main import MainScreen
 
 
@@ -179,11 +179,12 @@ class PidecApp(App[None]):
     # --- what the feed tells
 
     def _tell(self, part: Callable[[BoardScreen], None]) -> None:
-        """Have the topmost board screen redraw a part; the others catch up when they return."""
+        """Have the topmost board screen redraw a part; the others catch up when they return, and so does one that a
+        log, a form or an episode covers."""
         for screen in reversed(self.screen_stack):
-            if isinstance(screen, BoardScreen):
-                if screen.is_mounted:
-                    part(screen)
+            if isinstance(screen, BoardScreen) and screen.is_mounted:
+                part(screen)
+            if isinstance(screen, PidecScreen):
                 return
 
     def on_queue_changed(self, message: QueueChanged) -> None:

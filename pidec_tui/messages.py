@@ -6,8 +6,11 @@ from collections.abc import Sequence
 
 from textual.message import Message
 
+from pidec_train.protocol.errors import PidecError
+
 from .board import Activity, CheckpointRow, Machine, TraceView
 from .manager.jobs import Job, JobEvent
+from .motion.takes import Take
 
 
 class FeedMessage(Message, bubble=False):
@@ -79,6 +82,16 @@ class Trouble(Message, bubble=False):
         super().__init__()
         self.part = part
         self.text = text
+
+
+class EpisodesRead(Message, bubble=False):
+    """The kept episodes of a job, for whoever wants to watch them; none, and then why."""
+
+    def __init__(self, job: Job, takes: Sequence[Take], why: PidecError | None = None) -> None:
+        super().__init__()
+        self.job = job
+        self.takes = takes
+        self.why = why
 
 
 class Refused(Message, bubble=False):

@@ -18,6 +18,7 @@ GROUPS = {
     "view": "View",
     "list": "In lists",
     "log": "Log",
+    "watch": "Watching episodes",
     "form": "Form",
     "new": "New job",
     "app": "Everywhere",

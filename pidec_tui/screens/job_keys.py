@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
+from pidec_train.protocol.errors import PidecError
+
 from ..manager.jobs import Job
+from ..messages import EpisodesRead
+from ..motion.takes import find_takes
 from ..words import duration
 from .base import BoardScreen
 
@@ -20,6 +25,7 @@ class JobKeys(BoardScreen):
         Binding("h", "hold", "hold", id="job.hold"),
         Binding("l", "log", "log", id="job.log"),
         Binding("e", "edit", "edit", id="job.edit"),
+        Binding("v", "watch", "watch", id="job.watch"),
     ]
 
     def job(self) -> Job | None:
@@ -27,6 +33,10 @@ class JobKeys(BoardScreen):
         if job is None:
             self.notify("No job is selected: n makes one.", timeout=4)
         return job
+
+    def checkpoint(self) -> Path | None:
+        """The checkpoint that a key is about; None: the job as a whole."""
+        return None
 
     def action_cancel(self) -> None:
         job = self.job()
@@ -77,3 +87,25 @@ class JobKeys(BoardScreen):
         from .form import FormScreen
 
         self.app.push_screen(FormScreen(job.kind, job.config, title=f"Edit job {job.id}, {job.name}", job=job))
+
+    def action_watch(self) -> None:
+        """Play the kept episodes of the job, or of the checkpoint under the cursor. They are read in a thread."""
+        job, checkpoint, manager = self.job(), self.checkpoint(), self.door.manager
+        if job is None:
+            return
+
+        def work() -> None:
+            try:
+                self.post_message(EpisodesRead(job, find_takes(manager, job, checkpoint)))
+            except PidecError as error:
+                self.post_message(EpisodesRead(job, (), error))
+
+        self.run_worker(work, thread=True, name="act", exit_on_error=False)
+
+    def on_episodes_read(self, message: EpisodesRead) -> None:
+        if message.why is not None:
+            self.notify(message.why.hint, title=message.why.message, timeout=8, markup=False)
+        elif self.is_current:  # else the user has gone on to something else
+            from .watch import WatchScreen
+
+            self.app.push_screen(WatchScreen(message.job, message.takes))

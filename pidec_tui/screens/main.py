@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import ClassVar
 
 from rich.text import Text
@@ -62,6 +63,7 @@ class MainScreen(JobKeys):
         "job.retry",
         "job.hold",
         "job.log",
+        "job.watch",
         "job.edit",
     )
 
@@ -194,6 +196,12 @@ class MainScreen(JobKeys):
         event.stop()
         self.action_open()
 
+    def checkpoint(self) -> Path | None:
+        """The one under the cursor, where the cursor is among the checkpoints."""
+        table = self.query_one(CheckpointTable)
+        row = table.chosen() if table.has_focus else None
+        return row.path if row else None
+
     def action_new(self) -> None:
         from .new_job import NewJobScreen
 
@@ -201,12 +209,11 @@ class MainScreen(JobKeys):
 
     def action_open(self) -> None:
         """The job's own screen; on a checkpoint, a form that evaluates it."""
-        table = self.query_one(CheckpointTable)
-        row = table.chosen() if table.has_focus else None
-        if row is not None:
+        checkpoint = self.checkpoint()
+        if checkpoint is not None:
             from .form import FormScreen
 
-            self.app.push_screen(FormScreen("evaluate", {"ckpt": str(row.path)}, title="Evaluate a checkpoint"))
+            self.app.push_screen(FormScreen("evaluate", {"ckpt": str(checkpoint)}, title="Evaluate a checkpoint"))
         elif self.job() is not None:
             from .detail import DetailScreen
 

@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import h5py
 from textual.pilot import Pilot
 
+import pidec_train
+from pidec_train.protocol.episodes import BASE_EPISODES, Episode, EpisodeFile, episodes_file, write_episodes
 from pidec_train.protocol.rundir import BEST, LAST, AttemptDir, CheckpointInfo, step_file, write_json
 from pidec_tui.app import PidecApp
 from pidec_tui.manager.gpus import GpuMonitor, GpuProcess, GpuSample
@@ -176,6 +179,64 @@ class Scene:
                 (folder / name).unlink(missing_ok=True)
                 (folder / name).symlink_to(path.name)
         return path
+
+
+def episodes(scene: Scene, job: Job, policy: str, ends: dict[int, bool], path: Path, *, step: int) -> None:
+    """Keep episodes of a bundled demonstration: whole where it succeeds, cut off where it fails.
+
+    Args:
+        ends: whether it succeeds, by seed.
+    """
+    with h5py.File(Path(pidec_train.__file__).parent / "assets" / "PushCube-v1.h5") as demos:
+        frames = demos["traj_0"]["obs"][:].tolist()
+    kept = [Episode(seed=seed, success=won, frames=frames if won else frames[:50]) for seed, won in ends.items()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_episodes(
+        path,
+        EpisodeFile(env_id="PushCube-v1", control_mode="pd_ee_delta_pose", policy=policy, step=step, episodes=kept),
+    )
+
+
+def decorated(scene: Scene) -> Job:
+    """A base policy and, on top of it, a decorator that is done, with episodes of both. Gives the latter."""
+    base = scene.add("diffusion", {**DIFFUSION, "env_id": "PushCube-v1"}, name="quickstart", ago=1200)
+    scene.start(base, ago=1100)
+    scene.end(base, JobState.succeeded, ago=900)
+    values = {"env_id": "PushCube-v1", "base_policy_ckpt": f"@{base.id}/best", "total_timesteps": 20_000}
+    job = scene.add("decorator", values, name="decorator-quickstart", ago=1200)
+    began = NOW - 880
+    scene.start(job, ago=880)
+    scene.write(job, decorating(20_000, began=began))
+    scene.end(job, JobState.succeeded, ago=280)
+    for step, wins in ((10_000, 81), (20_000, 97)):
+        path = scene.checkpoint(job, step, ago=300, successes=wins, best=step == 20_000, last=step == 20_000)
+    episodes(scene, job, "diffusion", {1001: False, 1002: True, 1003: False}, path.parent / BASE_EPISODES, step=1500)
+    episodes(scene, job, "decorator", {1001: True, 1002: True, 1007: False}, episodes_file(path), step=20_000)
+    return scene.manager.job(job.id)
+
+
+def decorating(total: int, *, began: float) -> Iterable[dict[str, Any]]:
+    """Lines of a decorator run as its trainer writes them."""
+    yield {"event": "start", "time": began, "kind": "decorator", "step_name": "decision step", "total_steps": total}
+    yield {"time": began, "step": 0, "metrics": {"eval/success_rate": 0.3, "eval/success_at_end": 0.3}}
+    for i, step in enumerate(range(500, total + 1, 500)):
+        time = began + 600 * step / total
+        share = 0.3 + 0.67 / (1 + math.exp(-(step - 0.3 * total) / (0.08 * total)))
+        yield {
+            "time": time,
+            "step": step,
+            "metrics": {
+                "train/qf_loss": 0.2 * math.exp(-step / (0.4 * total)) + 0.02,
+                "train/actor_loss": 1 - 2 * share,
+                "train/sac_alpha": 0.02 * math.exp(-step / (0.5 * total)),
+                "train/success_rate": share - 0.02 * (1 + math.sin(i)),
+                "train/residual_fraction": min(1.0, 4 * step / total),
+                "throughput/iters_per_min": 2000 + 40 * math.sin(i),
+                "throughput/env_steps_per_min": 7900 + 160 * math.sin(i),
+            },
+        }
+        if step % 2500 == 0:
+            yield {"time": time, "step": step, "metrics": {"eval/success_rate": share, "eval/success_at_end": share}}
 
 
 def training(

@@ -376,6 +376,7 @@ def bindings() -> dict[str, str]:
 
 def test_no_key_is_left_out_and_none_is_tmuxs() -> None:
     """Lost: a key that nobody tries; and ctrl+b, which belongs to tmux."""
-    importlib.import_module("tests.tui.test_form_keys")  # its presses count too
+    for other in ("test_form_keys", "test_watch"):  # their presses count too
+        importlib.import_module(f"tests.tui.{other}")
     assert set(bindings()) == PRESSED
     assert not any("ctrl+b" in keys for keys in bindings().values())

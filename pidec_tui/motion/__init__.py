@@ -1,0 +1,1 @@
+"""Robots in motion, drawn from states alone: no renderer, no simulator."""
