@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pidec_train.protocol.metric_names import (
     ITERS_PER_MIN,
     TIME_DATA_RATIO,
+    TIME_ENV_WAIT_RATIO,
     TIME_EVAL_WAIT_RATIO,
     TIME_SAVE_WAIT_RATIO,
 )
@@ -20,6 +21,7 @@ from .trace import RATE
 from .words import percent
 
 WAIT_SHARE = 0.25  # a quarter of the time spent waiting is worth a change of settings
+MOSTLY = 0.5  # of the time of a run that learns while it acts: simulators are its limit
 SLOW = 0.75  # below this share of its own median a run is slower than usual, not merely uneven
 GPU_BUSY, GPU_IDLE = 85.0, 60.0
 CPU_BUSY = 85.0
@@ -32,7 +34,7 @@ class Facts:
 
     Attributes:
         rates: steps per minute of this run, oldest first.
-        data_ratio, eval_wait_ratio, save_wait_ratio: shares of the time, 0 to 1.
+        data_ratio, eval_wait_ratio, save_wait_ratio, env_wait_ratio: shares of the time, 0 to 1.
         gpu_load: percent, mean of the last half minute; None without a GPU.
         cpu_load: percent of all cores, mean of the last half minute.
         uses_gpu: whether the run itself runs on the GPU.
@@ -43,6 +45,7 @@ class Facts:
     data_ratio: float | None = None
     eval_wait_ratio: float | None = None
     save_wait_ratio: float | None = None
+    env_wait_ratio: float | None = None
     gpu_load: float | None = None
     cpu_load: float | None = None
     cores: int = 1
@@ -69,6 +72,8 @@ def advice(facts: Facts) -> str:
             f"Waits for checkpoints to be written {percent(facts.save_wait_ratio)} of the time: "
             "a larger save_freq or a faster disk would help."
         )
+    if facts.env_wait_ratio is not None and facts.env_wait_ratio >= MOSTLY:
+        return f"Waits for simulators {percent(facts.env_wait_ratio)} of the time: more cores for them would help."
     if not rates:
         return ""
     now, median = statistics.fmean(rates[-RECENT:]), statistics.median(rates)
@@ -121,6 +126,7 @@ def facts_of(board: Board, trace: TraceView) -> Facts:
         data_ratio=trace.last(TIME_DATA_RATIO),
         eval_wait_ratio=trace.last(TIME_EVAL_WAIT_RATIO),
         save_wait_ratio=trace.last(TIME_SAVE_WAIT_RATIO),
+        env_wait_ratio=trace.last(TIME_ENV_WAIT_RATIO),
         gpu_load=statistics.fmean(board.gpu_load) if board.gpu_load else None,
         cpu_load=statistics.fmean(board.cpu_load) if board.cpu_load else None,
         cores=host.cores if host else 1,

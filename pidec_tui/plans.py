@@ -10,7 +10,10 @@ from pidec_train.protocol.metric_names import (
     EVAL_SUCCESS_AT_END,
     EVAL_SUCCESS_RATE,
     ITERS_PER_MIN,
+    TRAIN_ACTOR_LOSS,
     TRAIN_LOSS,
+    TRAIN_QF_LOSS,
+    TRAIN_SUCCESS_RATE,
     info,
 )
 
@@ -18,19 +21,19 @@ from .charts.series import Axes
 from .trace import RATE
 
 _RATES = (ITERS_PER_MIN, ENV_STEPS_PER_MIN, RATE)
-_LOSSES = (TRAIN_LOSS, "train/qf_loss", "train/actor_loss")
-_SUCCESSES = (EVAL_SUCCESS_RATE, "train/success_rate")
+_LOSSES = (TRAIN_LOSS, TRAIN_QF_LOSS, TRAIN_ACTOR_LOSS)
+_SUCCESSES = (EVAL_SUCCESS_RATE, TRAIN_SUCCESS_RATE)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One chart: its title, the metrics in it with their short names, how to draw them, and what stands in its place
-    while there is nothing."""
+    """One chart: its title, the metrics in it with their short names, how to draw them, which of them as points, and
+    what stands in its place while there is nothing."""
 
     title: str
     metrics: tuple[tuple[str, str], ...]
     axes: Axes
-    markers: bool = False
+    markers: tuple[str, ...] = ()
     note: str = "no numbers yet"
 
 
@@ -74,10 +77,13 @@ def _single(name: str, unit: str) -> Plan:
 
 
 def _success(name: str, have: set[str], unit: str) -> Plan:
-    metrics = [(name, "once" if EVAL_SUCCESS_AT_END in have else "")]
-    if EVAL_SUCCESS_AT_END in have:
-        metrics.append((EVAL_SUCCESS_AT_END, "at end"))
-    title = "eval success" if name == EVAL_SUCCESS_RATE else "training success"
-    return Plan(
-        title, tuple(metrics), Axes(unit, percent=True), markers=name == EVAL_SUCCESS_RATE, note="no evaluation yet"
-    )
+    """Evaluations as points; with them the training episodes of a run that has any, else success at the end."""
+    metrics, title = [(name, "")], "training success"
+    if name == EVAL_SUCCESS_RATE:
+        title = "eval success"
+        if TRAIN_SUCCESS_RATE in have:
+            title, metrics = "success", [(TRAIN_SUCCESS_RATE, "train"), (name, "eval")]
+        elif EVAL_SUCCESS_AT_END in have:
+            metrics = [(name, "once"), (EVAL_SUCCESS_AT_END, "at end")]
+    axes, points = Axes(unit, percent=True), (EVAL_SUCCESS_RATE, EVAL_SUCCESS_AT_END)
+    return Plan(title, tuple(metrics), axes, markers=points, note="no evaluation yet")

@@ -54,10 +54,13 @@ class ChartStack(Vertical):
     def _show_chart(self, place: int, plan: Plan, board: Board, end: float) -> None:
         curves = board.trace.curves if board.trace else {}
         view = self.query_one(f"#chart{place}", ChartView)
-        lines = [curves[name].named(label, markers=plan.markers) for name, label in plan.metrics if name in curves]
+        lines = [
+            curves[name].named(label, markers=name in plan.markers) for name, label in plan.metrics if name in curves
+        ]
         axes = replace(plan.axes, x_low=0.0, x_high=end, label_width=4)
         view.show(lines, axes, plan.note if board.selected is not None else "")
-        last = board.trace.last(plan.metrics[0][0]) if board.trace else None
+        told = next((name for name, _ in plan.metrics if name in plan.markers), plan.metrics[0][0])
+        last = board.trace.last(told) if board.trace else None
         value = "" if last is None else percent(last) if plan.axes.percent else number(last)
         # Not as markup: a metric or a step may be called "[/]".
         title = Content(plan.title)

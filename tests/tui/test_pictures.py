@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from tests.tui.scene import H200, SMALL_HOST, Scene, app_of, busy, settled
+from tests.tui.scene import H200, SMALL_HOST, Scene, app_of, busy, decorated, settled
 
 Compare = Callable[..., bool]
 pytestmark = pytest.mark.usefixtures("presets")
@@ -59,6 +59,14 @@ def test_failed(snap_compare: Compare, scene: Scene) -> None:
     """Lost: why it failed, at a glance."""
     busy(scene)
     assert snap_compare(app_of(scene), terminal_size=(160, 45), run_before=after(job=2))
+
+
+@pytest.mark.parametrize("size", [(120, 40), (60, 18)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_decorated(snap_compare: Compare, scene: Scene, size: tuple[int, int]) -> None:
+    """Lost: success that climbs from the base policy's, evaluations and training episodes in one chart."""
+    job = decorated(scene)
+    presses = ["tab"] if size[0] < 80 else []
+    assert snap_compare(app_of(scene), terminal_size=size, run_before=after(*presses, job=job.id))
 
 
 def test_without_gpu(snap_compare: Compare, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

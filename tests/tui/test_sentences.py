@@ -31,6 +31,8 @@ EVEN = [950.0] * 20
         (Facts([*EVEN, 400, 410, 405], gpu_load=50, cpu_load=98, cores=2), "The CPU is full (98% of 2 cores)"),
         (Facts([*EVEN, 400, 410, 405], gpu_load=50, cpu_load=20), "look at disk, clocks and temperature"),
         (Facts(EVEN, save_wait_ratio=0.31, gpu_load=10), "Waits for checkpoints to be written 31% of the time"),
+        (Facts(EVEN, env_wait_ratio=0.62, cpu_load=99), "Waits for simulators 62% of the time: more cores"),
+        (Facts(EVEN, env_wait_ratio=0.3, cpu_load=99, cores=2), "Limited by the CPU"),
         (
             Facts([*EVEN, 400, 410, 405], gpu_load=99, evaluating=True),
             "Slower than usual: 405 per minute, its median is 950. Its own evaluation runs beside it",
@@ -194,6 +196,12 @@ def test_which_charts_a_job_gets() -> None:
     train = plans(["train/loss", "train/lr", "throughput/iters_per_min", "eval/success_rate"], "iteration")
     assert [plan.title for plan in train] == ["iterations/min", "loss", "eval success"]
     assert train[1].axes.log_y and train[2].axes.percent and train[2].markers
+    names = ["train/qf_loss", "train/actor_loss", "train/success_rate", "eval/success_rate", "eval/success_at_end"]
+    online = plans([*names, "throughput/iters_per_min", "throughput/env_steps_per_min"], "decision step")
+    assert [plan.title for plan in online] == ["decision steps/min", "qf loss", "success"]
+    assert online[2].metrics == (("train/success_rate", "train"), ("eval/success_rate", "eval"))
+    assert "eval/success_rate" in online[2].markers and "train/success_rate" not in online[2].markers
+    assert plans(["train/success_rate"], "decision step")[2].title == "training success"
     assert plans(["train/loss", "train/lr"], "iteration", turn=1)[1].title == "lr"
     demos = plans(["demos/success_rate", RATE], "demo")
     assert [plan.title for plan in demos[:2]] == ["demos/min", "demos/success_rate"]
