@@ -127,13 +127,19 @@ class BufferFile:
         """Bring the file up to date. The transitions are on the disk when this returns.
 
         Raises:
-            OSError: the disk is full. The next call tries the same rows again.
+            OSError: the disk is full; the file has its old length again, so that a checkpoint may have the room. The
+                next call tries the same rows again.
         """
-        for first, rows in buffer.since(self.written):
-            data, offset = memoryview(rows.numpy().tobytes()), first * self._width * 4
-            while data:
-                done = os.pwrite(self._fd, data, offset)
-                data, offset = data[done:], offset + done
+        length = os.fstat(self._fd).st_size
+        try:
+            for first, rows in buffer.since(self.written):
+                data, offset = memoryview(rows.numpy().tobytes()), first * self._width * 4
+                while data:
+                    done = os.pwrite(self._fd, data, offset)
+                    data, offset = data[done:], offset + done
+        except OSError:
+            os.ftruncate(self._fd, length)
+            raise
         os.fsync(self._fd)
         self.written = buffer.added
 

@@ -65,7 +65,7 @@ def config(**changes: Any) -> DecoratorConfig:
         "eval_freq": 0,
         "device": "cpu",
         "env_backend": "stock",
-        "num_workers": 2,
+        "num_workers": 1,
     }
     return DecoratorConfig(**{**small, **changes})
 

@@ -263,7 +263,8 @@ file.save(replay)
 replay.add(numbered(1000, rows))
 with pytest.raises(OSError, match="No space left"):
     file.save(replay)
-assert file.written == 1000
+assert file.written == 1000 and (disk / "replay").stat().st_size == 1000 * WIDTH * 4
+(disk / "checkpoint").write_bytes(bytes(2 * 2**20))
 again = ReplayBuffer(2 * rows, OBS, CHUNK, torch.device("cpu"))
 assert not BufferFile(disk / "replay", WIDTH).load(again, replay.added), "cut, but not found out"
 assert BufferFile(disk / "replay", WIDTH).load(again, 1000)
