@@ -1,6 +1,7 @@
 # make run      set up and open the dashboard          make test     set up with the test tools and run the tests
 # make install  the set-up alone                       make check    linters, types, import floors
 # make bench    benchmarks                             make chaos    the long kill-everything campaign
+# make cast WORKSPACE=DIR JOB=ID     the README's animation, from the files of a run that is over
 #
 # make install VENV=/path/to/env     use an environment of your own; a torch that is in it stays as it is
 # make install PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"     a small torch for a machine without GPU
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.pidec
 TEST_TOOLS := [test,check]
 
-.PHONY: run install test check bench chaos clean
+.PHONY: run install test check bench chaos cast clean
 .DEFAULT_GOAL := run
 
 run: $(STAMP)-run
@@ -33,6 +34,10 @@ bench: $(STAMP)-test
 
 chaos: $(STAMP)-test
 	$(BIN)/python -m tests.manager.chaos
+
+cast: $(STAMP)-run
+	@[ -n "$(JOB)" ] || { echo "make cast WORKSPACE=DIR JOB=ID: say which job, best a decorator that is over" >&2; exit 2; }
+	$(BIN)/python -m pidec_tui.cast $(if $(WORKSPACE),--workspace "$(WORKSPACE)") --job "$(JOB)" --out docs/pictures/cast.svg
 
 clean:
 	rm -rf build *.egg-info .pytest_cache .mypy_cache .ruff_cache

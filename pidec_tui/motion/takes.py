@@ -6,14 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pidec_train.protocol.episodes import BASE_EPISODES, Episode, EpisodeFile, episodes_file, read_episodes
+from pidec_train.protocol.episodes import (
+    BASE_EPISODES,
+    RUN_EPISODES,
+    Episode,
+    EpisodeFile,
+    episodes_file,
+    read_episodes,
+)
 from pidec_train.protocol.errors import PidecError
 from pidec_train.protocol.rundir import step_of
 
 from ..manager.jobs import Job
 from ..manager.manager import Manager
-
-EVALUATED = "episodes.json"  # what an `evaluate` job keeps, in its attempt's folder
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ def _files(manager: Manager, job: Job, checkpoint: Path | None) -> list[Path]:
         own = [episodes_file(checkpoint)]
         folder = checkpoint.parent
     elif job.kind == "evaluate":
-        attempts = [attempt.path / EVALUATED for _, attempt in manager.workspace.run(job.id).attempts()]
+        attempts = [attempt.path / RUN_EPISODES for _, attempt in manager.workspace.run(job.id).attempts()]
         own = [path for path in reversed(attempts) if path.exists()][:1]
         folder = own[0].parent if own else manager.workspace.run(job.id).path
     else:

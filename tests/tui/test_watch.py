@@ -12,7 +12,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Static
 
-from pidec_train.protocol.episodes import BASE_EPISODES, episodes_file, read_episodes
+from pidec_train.protocol.episodes import BASE_EPISODES, RUN_EPISODES, episodes_file, read_episodes
 from pidec_train.protocol.errors import PidecError
 from pidec_tui.manager.jobs import JobState
 from pidec_tui.motion.takes import find_takes, starts
@@ -189,12 +189,17 @@ async def test_the_episodes_of_an_evaluation(scene: Scene) -> None:
     job = scene.add("evaluate", {"ckpt": "x.pt"}, name="x")
     for step in (1, 2):
         folder = scene.start(job, ago=9)
-        episodes(scene, job, "diffusion", {7: step == 2}, folder.path / "episodes.json", step=step)
+        episodes(scene, job, "diffusion", {7: step == 2}, folder.path / RUN_EPISODES, step=step)
         scene.end(job, JobState.failed, ago=1)
         if step == 1:
             scene.manager.retry(job.id)
     (take,) = find_takes(scene.manager, scene.manager.job(job.id))
     assert (take.label, take.file.step, starts([take])) == ("policy", 2, [7])
+    episodes(scene, job, "decorator", {7: True}, folder.path / RUN_EPISODES, step=9)
+    episodes(scene, job, "diffusion", {7: False}, folder.path / BASE_EPISODES, step=2)
+    compared = find_takes(scene.manager, scene.manager.job(job.id))
+    assert [take.label for take in compared] == ["base policy", "decorated"], "evaluate --compare"
+    (folder.path / BASE_EPISODES).unlink()
     async with app_of(scene).run_test(size=(120, 40)) as pilot:
         screen = await watching(pilot, job.id)
         above, side = screen.query(MotionView)
