@@ -173,6 +173,7 @@ class Checkpoint:
             res_scale=config.res_scale if self.payload["updates"] else 0.0,
             sees_base=sees_base,
             ddim_steps=config.ddim_steps,
+            norm_obs=config.norm_obs,
         )
 
     def _build(self, state: Mapping[str, Tensor]) -> DiffusionPolicy:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from .checkpoint import FORMAT_VERSION
-from .protocol.episodes import Episode, EpisodeFile, episodes_file, write_episodes
+from .protocol.episodes import BASE_EPISODES, Episode, EpisodeFile, episodes_file, read_episodes, write_episodes
 from .protocol.errors import PidecError, RunFailed
 from .protocol.rundir import (
     BEST,
@@ -131,16 +131,32 @@ class CheckpointFolder:
         Raises:
             OSError: the disk is full, or the folder cannot be written.
         """
+        self._write_episodes(episodes_file(path), path, episodes)
+
+    def record_base_episodes(self, path: Path, episodes: Sequence[Episode]) -> None:
+        """Put the base policy's episodes into the folder, to stay. `path`: the decorator's checkpoint of step 0.
+
+        Raises:
+            OSError: the disk is full, or the folder cannot be written.
+        """
+        self._write_episodes(self.path / BASE_EPISODES, path, episodes)
+
+    def _write_episodes(self, target: Path, path: Path, episodes: Sequence[Episode]) -> None:
         with self._lock:  # else a save would take the file in the making for what a kill has left
             if info := read_checkpoint_info(path):
                 file = EpisodeFile(
                     env_id=info.env_id or "",
                     control_mode=info.control_mode or "",
-                    policy=info.kind,
+                    policy=info.kind if info.step else "diffusion",  # at 0 the base acts alone
                     step=info.step,
                     episodes=list(episodes),
                 )
-                write_episodes(episodes_file(path), file)
+                write_episodes(target, file)
+
+    def base_seeds(self) -> list[int]:
+        """Seeds of the base policy's episodes that the folder keeps."""
+        file = read_episodes(self.path / BASE_EPISODES)
+        return [episode.seed for episode in file.episodes] if file else []
 
     def link_best(self) -> Path | None:
         """Let best.pt point to the best; it does, but where a kill came before it could move. Returns where it moved.

@@ -16,7 +16,7 @@ from .algos.sac import SacSettings, SacUpdate
 from .data.replay_buffer import ReplayBuffer, Transitions
 from .host_copy import host_copy
 from .models.diffusion_policy import DiffusionPolicy
-from .models.residual import ResidualActor, TwinCritics
+from .models.residual import OBS_LIMIT, ResidualActor, TwinCritics
 from .protocol.config import DecoratorConfig
 from .protocol.errors import PidecError, RunFailed
 
@@ -74,6 +74,7 @@ class DecoratorLearner:
     ) -> None:
         self.config, self.base, self.device = config, base, device
         self._base_payload, self._cuda = base_payload, cuda
+        self._obs_norm = base.env_obs_norm
         self.step = self.updates = 0
         self.episodes = np.zeros(config.num_envs, np.int64)
         torch.manual_seed(config.seed)
@@ -124,8 +125,12 @@ class DecoratorLearner:
                 self._graphs = {}
         return notes
 
+    def see(self, obs: Tensor) -> Tensor:
+        """Observations (N, obs_dim) as actor and critics take them."""
+        return self._obs_norm.within(obs, OBS_LIMIT) if self.config.norm_obs else obs
+
     def choose(self, obs: Tensor, base_actions: Tensor) -> Choice:
-        """Actions of the next decision step; see `Acting.choose`. Counts it."""
+        """Actions of the next decision step for what `see` gives; see `Acting.choose`. Counts it."""
         self.step += self.config.num_envs
         ratio = min(self.step / self.config.prog_explore, 1.0)
         return self.acting.choose(obs, base_actions, ratio, explore=self.updates == 0)

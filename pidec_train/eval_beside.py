@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,8 @@ Note = Begun | Progress | Failed | Finished
 class _Task:
     step: int
     path: Path
+    stock: bool = False
+    keep_seeds: tuple[int, ...] = ()
     began: float | None = None
 
 
@@ -95,6 +97,7 @@ class EvaluationBeside:
         num_envs: simulators at once.
         num_episodes, base_seed: see `run_episodes`.
         device: where the policy runs in the other process, "cpu" or "cuda".
+        env_backend: simulators of all evaluations that are not asked for on ManiSkill's own.
 
     Raises:
         PidecError: ManiSkill is not installed.
@@ -114,6 +117,7 @@ class EvaluationBeside:
         max_episode_steps: int | None,
         base_seed: int,
         device: str,
+        env_backend: str = "stock",
     ) -> None:
         if importlib.util.find_spec("mani_skill") is None:
             raise PidecError("evaluation needs ManiSkill, which is not installed", "Install it, or use --eval-freq 0.")
@@ -129,6 +133,7 @@ class EvaluationBeside:
             "max_episode_steps": max_episode_steps,
             "base_seed": base_seed,
             "device": device,
+            "env_backend": env_backend,
         }
         self._num_episodes = num_episodes
         self._running: _Task | None = None  # begun; stays over a restart of the process
@@ -159,13 +164,17 @@ class EvaluationBeside:
         if self._refusal:
             raise self._refusal
 
-    def request(self, path: Path, step: int) -> int | None:
+    def request(self, path: Path, step: int, *, stock: bool = False, keep_seeds: Sequence[int] = ()) -> int | None:
         """Evaluate the averaged weights of this checkpoint, as soon as the process is free.
+
+        Args:
+            stock: in ManiSkill's own simulators, whatever `env_backend` says.
+            keep_seeds: episodes to keep for watching besides the first failed and the first successful one.
 
         Returns:
             Step of the one that waited and will not be evaluated because of this newer one; None: none did.
         """
-        replaced, self._waiting = self._waiting, _Task(step, path)
+        replaced, self._waiting = self._waiting, _Task(step, path, stock, tuple(keep_seeds))
         return replaced.step if replaced else None
 
     def poll(self) -> list[Note]:
@@ -241,7 +250,8 @@ class EvaluationBeside:
             self._running.began = time.monotonic()
             notes.append(Begun(self._running.step, self._running.path, self._num_episodes))
         if self._running:
-            notes += self._ask("evaluate", str(self._running.path))
+            task = self._running
+            notes += self._ask("evaluate", str(task.path), task.stock, task.keep_seeds)
         return notes
 
     def _hear(self) -> list[Note]:
@@ -295,20 +305,36 @@ class EvalServer:
     def __init__(
         self, *, obs_dim: int, act_dim: int, num_episodes: int, base_seed: int, device: str, **task: Any
     ) -> None:
-        from .envs.make import make_vector_env  # needs gymnasium: training without evaluation does not
-
         os.nice(NICENESS)  # the simulators' processes inherit it
         torch.set_num_threads(1)
         self._num_episodes, self._base_seed, self._device = num_episodes, base_seed, device
-        self._env = make_vector_env(**task)
-        self._env.check_sizes(obs_dim, act_dim)
+        self._sizes, self._task, self._backend = (obs_dim, act_dim), task, ""
+        self._env: Any = None
+        self._simulators(task["env_backend"])
+
+    def _simulators(self, backend: str) -> Any:
+        """Those of this kind; the others go, there is memory for one kind at a time."""
+        from .envs.make import make_vector_env  # needs gymnasium: training without evaluation does not
+
+        if self._backend != backend:
+            if self._backend:
+                self._env.close()
+            self._backend = ""  # until there are others
+            self._env = make_vector_env(**{**self._task, "env_backend": backend})
+            self._env.check_sizes(*self._sizes)
+            self._backend = backend
+        return self._env
 
     def start(self) -> None:
         """Nothing: being here is all."""
 
-    def evaluate(self, path: str) -> EvalResult:
+    def evaluate(self, path: str, stock: bool, keep_seeds: Sequence[int]) -> EvalResult:
         """Episodes with the averaged weights in `path`; tells how many are over."""
-        policy = load_policy(path, "ema_agent", self._device)
         return run_episodes(
-            policy, self._env, num_episodes=self._num_episodes, base_seed=self._base_seed, progress=tell
+            load_policy(path, "ema_agent", self._device),
+            self._simulators("stock" if stock else self._task["env_backend"]),
+            num_episodes=self._num_episodes,
+            base_seed=self._base_seed,
+            keep_seeds=keep_seeds,
+            progress=tell,
         )

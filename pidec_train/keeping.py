@@ -177,7 +177,8 @@ class Keeper:
     def _request_evaluation(self, path: Path, step: int) -> None:
         if self.beside is None:
             return
-        skipped = self.beside.request(path, step)
+        # The last word on a run is ManiSkill's own; and what its base was seen doing, it is seen doing from there too.
+        skipped = self.beside.request(path, step, stock=step == self.last, keep_seeds=self.folder.base_seeds())
         if skipped is not None:
             self.folder.release(self.folder.path / step_file(skipped))
             self.writer.event("eval", skipped, phase="skipped", by=step)
@@ -218,6 +219,8 @@ class Keeper:
             self.writer.event("warning", at, message=message)
         try:
             self.folder.record_episodes(note.path, result.kept)
+            if at == 0:
+                self.folder.record_base_episodes(note.path, result.kept)
         except OSError as error:  # nothing but a picture is lost
             self.writer.event("warning", at, message=f"episodes of {self.unit} {at:,} are not kept: {error}")
         self.folder.release(note.path)

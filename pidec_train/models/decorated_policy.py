@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..protocol.errors import PidecError
 from .diffusion_policy import DiffusionPolicy, Generators
-from .residual import ResidualActor
+from .residual import OBS_LIMIT, ResidualActor
 
 
 class DecoratedPolicy(nn.Module):
@@ -19,6 +19,7 @@ class DecoratedPolicy(nn.Module):
         res_scale: size of the residual; 0 leaves the base alone.
         sees_base: the actor takes the base's actions beside the observation.
         ddim_steps: denoising steps that the base is decorated with.
+        norm_obs: the actor sees observations normalised as the base does.
 
     Raises:
         PidecError: the base has fewer diffusion steps than `ddim_steps`.
@@ -27,7 +28,14 @@ class DecoratedPolicy(nn.Module):
     default_sampler = "ddim"
 
     def __init__(
-        self, base: DiffusionPolicy, actor: ResidualActor, *, res_scale: float, sees_base: bool, ddim_steps: int
+        self,
+        base: DiffusionPolicy,
+        actor: ResidualActor,
+        *,
+        res_scale: float,
+        sees_base: bool,
+        ddim_steps: int,
+        norm_obs: bool = False,
     ) -> None:
         super().__init__()
         if ddim_steps > base.num_diffusion_iters:
@@ -37,15 +45,14 @@ class DecoratedPolicy(nn.Module):
             )
         self.base, self.actor = base, actor
         self.res_scale, self.sees_base, self.default_num_steps = res_scale, sees_base, ddim_steps
+        self.norm_obs = norm_obs
         self.obs_dim, self.act_dim = base.obs_dim, base.act_dim
         self.obs_horizon, self.act_horizon, self.pred_horizon = base.obs_horizon, base.act_horizon, base.pred_horizon
         self.num_diffusion_iters = base.num_diffusion_iters
 
     def alone(self) -> DecoratedPolicy:
         """The base without its residual, run in the same way. Shares the networks."""
-        return DecoratedPolicy(
-            self.base, self.actor, res_scale=0.0, sees_base=self.sees_base, ddim_steps=self.default_num_steps
-        )
+        return DecoratedPolicy(self.base, self.actor, res_scale=0.0, sees_base=False, ddim_steps=self.default_num_steps)
 
     @property
     def alphas_cumprod(self) -> Tensor:
@@ -67,6 +74,8 @@ class DecoratedPolicy(nn.Module):
         if not self.res_scale:
             return base
         seen = obs_seq[:, -1]
+        if self.norm_obs:
+            seen = self.base.env_obs_norm.within(seen, OBS_LIMIT)
         if self.sees_base:
             seen = torch.cat((seen, base.flatten(1)), dim=1)
         return base + self.res_scale * self.actor.best(seen).view_as(base)

@@ -118,6 +118,11 @@ class DiffusionPolicy(nn.Module):
         self.obs_dim -= len(constant_inputs)
         self._constants = torch.tensor(constant_inputs.values, device=self.alphas_cumprod.device)
 
+    @property
+    def env_obs_norm(self) -> Norm:
+        """`obs_norm` for observations as the environment gives them: without the constant inputs."""
+        return self.obs_norm.without(self.constant_inputs.columns) if self.constant_inputs else self.obs_norm
+
     def predict_noise(self, noisy: Tensor, steps: Tensor, obs_seq: Tensor) -> Tensor:
         """Noise in `noisy` (B, pred_horizon, act_dim) at `steps` (B,), given normalised `obs_seq`."""
         noise: Tensor = self.noise_pred_net(noisy, steps, obs_seq.flatten(start_dim=1))

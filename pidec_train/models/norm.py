@@ -53,6 +53,10 @@ class Norm:
         """Last dimension `dim`. "none" returns `raw` itself, bit for bit."""
         return raw if self.kind == "none" else (raw - self.offset.to(raw.device)) / self.scale.to(raw.device)
 
+    def within(self, raw: Tensor, limit: float) -> Tensor:
+        """Normalised and clipped to ±limit: a policy that learns online comes to states far outside the demos."""
+        return raw if self.kind == "none" else self.normalise(raw).clamp(-limit, limit)
+
     def state(self) -> dict[str, Any] | None:
         """For a checkpoint; None for "none"."""
         if self.kind == "none":

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 LOG_STD_MAX = 2.0
+OBS_LIMIT = 10.0  # of normalised observations, in standard deviations of the demos
 
 
 class ResidualActor(nn.Module):

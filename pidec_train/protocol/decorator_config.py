@@ -58,6 +58,7 @@ class DecoratorConfig(JobConfig):
         "sum", description="action that the critics see: residual, base + scaled residual, or both side by side"
     )
     actor_input: Literal["obs", "obs_base_action"] = Field("obs", description="what the residual policy sees")
+    norm_obs: bool = Field(False, description="actor and critics see observations normalised as the base policy does")
     hidden_dims: tuple[int, ...] = Field(
         (256, 256, 256), min_length=1, description="hidden layers of actor and critics"
     )

@@ -20,7 +20,7 @@ class Server:
     def start(self) -> None:
         """It is here."""
 
-    def evaluate(self, path: str) -> SimpleNamespace:
+    def evaluate(self, path: str, stock: bool, keep_seeds: tuple[int, ...]) -> SimpleNamespace:
         told = 0
         while True:
             if told < 2:
