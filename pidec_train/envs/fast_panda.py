@@ -149,7 +149,7 @@ class PandaController:
         joints, found = self._inverse_kinematics(target, panda.qpos[:_ARM])
         for drive, angle in zip(self._arm, joints.tolist() if found else panda.qpos.tolist(), strict=False):
             drive(angle)
-        width = (self._finger_middle + self._finger_scale * clipped[6:])[0]
+        width = (self._finger_middle + self._finger_scale * clipped[6:]).item()
         for drive in self._fingers:
             drive(width)
 
@@ -200,7 +200,7 @@ class PandaController:
 
 def _product(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """Of two quaternions (4,), with a real part of 0 or more."""
-    product: NDArray[Any] = np.add.reduce(a[:, None] * _SIGN * b[_FACTOR])
+    product: NDArray[Any] = np.add.reduce(a[:, None] * _SIGN * b.take(_FACTOR))
     return -product if product[0] < 0 else product
 
 

@@ -20,9 +20,9 @@ class PegInsertionSide(FastTask):
     def __init__(self, env: Any) -> None:
         self._peg = env.peg._objs[0]
         # The box is kinematic and nothing moves it during an episode.
-        half_size, hole, radius = env.peg_half_sizes[0], env.box_hole_pose.raw_pose[0], env.box_hole_radii[0]
-        self._constant = np.concatenate([half_size, hole, [radius]], dtype=np.float32)
-        to_hole = env.box_hole_pose.inv().to_transformation_matrix()[0].numpy().astype(np.float64)
+        hole, half_size, radius = env.box_hole_pose, env.peg_half_sizes[0], env.box_hole_radii[0]
+        self._constant = np.concatenate([half_size, hole.raw_pose[0], [radius]], dtype=np.float32)
+        to_hole = hole.sp.inv().to_transformation_matrix().astype(np.float64)
         self._rotation, self._translation = to_hole[:3, :3], to_hole[:3, 3]
         self._head = float(env.peg_head_offsets.p[0, 0])
         self._radius, self._depth = float(radius), env.max_head_depth
