@@ -12,6 +12,7 @@ from pidec_train.protocol.metric_names import (
     TIME_ENV_WAIT_RATIO,
     TIME_EVAL_WAIT_RATIO,
     TIME_SAVE_WAIT_RATIO,
+    TRAIN_QF_LOSS,
 )
 
 from .board import Board, TraceView
@@ -121,8 +122,12 @@ def facts_of(board: Board, trace: TraceView) -> Facts:
     """The facts of the selected job."""
     job, host = board.job(), board.machine.host
     curve = trace.curves.get(ITERS_PER_MIN) or trace.curves.get(RATE)
+    points = list(zip(curve.xs, curve.ys, strict=True)) if curve else []
+    learns = trace.curves.get(TRAIN_QF_LOSS)
+    # A run that first only acts and then learns, too, is slower from then on, and rightly so.
+    since = learns.xs[0] if learns and len(learns.xs) else 0.0
     return Facts(
-        rates=[rate for rate in curve.ys if rate == rate] if curve else (),
+        rates=[rate for x, rate in points if rate == rate and x >= since],
         data_ratio=trace.last(TIME_DATA_RATIO),
         eval_wait_ratio=trace.last(TIME_EVAL_WAIT_RATIO),
         save_wait_ratio=trace.last(TIME_SAVE_WAIT_RATIO),

@@ -223,7 +223,8 @@ class _Column(Vertical):
         """Two lines: policy and checkpoint; outcome and place."""
         assert self._take is not None
         line = Text(self._take.label, "bold")
-        line.append(f"  step {self._take.file.step:,}\n", f"not bold {colours['muted']}")
+        step = self._take.file.step  # 0: a base policy, beside the decorator that began with it
+        line.append(f"  step {step:,}\n" if step else "\n", f"not bold {colours['muted']}")
         if self._episode is None:
             return line.append("kept no episode from this start", f"not bold {colours['muted']}")
         won = self._episode.success

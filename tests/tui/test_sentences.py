@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from pidec_tui.advice import Facts, advice, evaluating
-from pidec_tui.board import Activity
+from pidec_tui.advice import Facts, advice, evaluating, facts_of
+from pidec_tui.board import Activity, Board, TraceView
+from pidec_tui.charts.series import Series
 from pidec_tui.manager.jobs import Attempt, Job, JobEvent, JobState, MetricPoint
 from pidec_tui.plans import plans
 from pidec_tui.screens.detail import _told
@@ -189,6 +190,15 @@ def test_an_evaluation_is_seen_to_run_until_it_ends() -> None:
     assert after("checkpoint", 30) and not after("eval", 10, phase="done", successes=1, episodes=2)
     assert after("eval", 30, phase="start") and not after("eval", 30, phase="failed", message="no")
     assert after("eval", 40, phase="start") and not after("start", 40, resumed_step=40)
+
+
+def test_a_run_that_begins_to_learn_is_not_called_slow() -> None:
+    """Lost: trust, when a newcomer's first minute says that something else slows the machine."""
+    rates = Series([(100 * i, 3000.0 if i < 9 else 600.0) for i in range(1, 17)]).curve()
+    losses = Series([(100 * i, 0.1) for i in range(9, 17)]).curve()
+    curves = {"throughput/iters_per_min": rates, "train/qf_loss": losses}
+    assert "600 per minute, median 600" in advice(facts_of(Board(), TraceView(1, curves)))
+    assert "Slower than usual" in advice(facts_of(Board(), TraceView(1, {"throughput/iters_per_min": rates})))
 
 
 def test_which_charts_a_job_gets() -> None:
