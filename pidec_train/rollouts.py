@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import deque
 from collections.abc import Iterator
 
@@ -53,7 +54,7 @@ class Rollouts:
             obs_horizon=obs_horizon,
             act_horizon=config.act_horizon,
             max_episode_steps=config.max_episode_steps,
-            num_workers=config.num_workers,
+            num_workers=config.num_workers or _workers(config),
             autoreset=True,
             env_backend=self.backend,
         )
@@ -176,6 +177,12 @@ class Rollouts:
 
     def close(self) -> None:
         self.env.close()
+
+
+def _workers(config: DecoratorConfig) -> int:
+    """One per core; with `overlap` the updates keep one busy."""
+    cores = len(os.sched_getaffinity(0))
+    return max(1, cores - 1) if config.overlap else cores
 
 
 def _backend(config: DecoratorConfig, control_mode: str, writer: MetricWriter) -> str:
