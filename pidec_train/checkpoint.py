@@ -254,6 +254,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         if payload.get("kind", "diffusion") in ("diffusion", "decorator") and holder.get(name) is not None:
             holder[name], said = _checked_weights(file, name, holder[name])
             notes += said
+    if not any(isinstance(holder.get(name), dict) for name in ("agent", "ema_agent")):
+        raise PidecError(f"{file} is not a checkpoint of a policy: it holds no weights of one")
     if payload.get("kind") == "decorator":
         settings = _decorator_settings(file, payload)
         return Checkpoint(file, payload, settings, "pidec", settings["env_id"], settings["control_mode"], notes)

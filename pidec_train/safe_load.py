@@ -65,7 +65,8 @@ def read_payload(path: str | Path) -> dict[str, Any]:
         isinstance(payload.get("agent"), dict) or "ema_agent" in payload or isinstance(payload.get("res_actor"), dict)
     ):
         raise PidecError(f"{path} is not a checkpoint of a policy: it has neither agent nor ema_agent")
-    if "res_actor" in payload and not isinstance(payload.get("base"), dict):
+    decorated = "res_actor" in payload or payload.get("kind") == "decorator"
+    if decorated and not isinstance(payload.get("base"), dict):
         raise PidecError(
             f"{path} is a residual policy without its base policy, as Policy Decorator's own program saves it",
             "pidec's decorator checkpoints hold both; decorate the base anew: pidec-train decorator.",

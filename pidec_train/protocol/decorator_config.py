@@ -60,7 +60,7 @@ class DecoratorConfig(JobConfig):
     actor_input: Literal["obs", "obs_base_action"] = Field("obs", description="what the residual policy sees")
     norm_obs: bool = Field(False, description="actor and critics see observations normalised as the base policy does")
     hidden_dims: tuple[int, ...] = Field(
-        (256, 256, 256), min_length=1, description="hidden layers of actor and critics"
+        (256, 256, 256), min_length=1, max_length=32, description="hidden layers of actor and critics"
     )
     log_std_min: float = Field(-20, lt=2, description="least logarithm of the residual's standard deviation")
 
@@ -112,6 +112,9 @@ class DecoratorConfig(JobConfig):
                 f"training_freq {self.training_freq} times utd {self.utd:g} is {updates:g}: "
                 "it must be a whole number of updates, at least 1"
             )
+        odd = [dim for dim in self.hidden_dims if not 1 <= dim <= 65_536]
+        if odd:
+            raise ValueError(f"hidden_dims {odd} must be 1 to 65,536")
         if self.replay_capacity < min(self.learning_starts, self.total_timesteps):
             raise ValueError(
                 f"buffer_size {self.replay_capacity} must not be less than learning_starts {self.learning_starts}: "
