@@ -22,6 +22,7 @@ CONTROL_MODES = ("pd_ee_delta_pose",)
 _FRAME = "root_translation:root_aligned_body_rotation"
 _IK_ITERATIONS = 100  # `Kinematics.compute_ik`
 _ARM = 7  # joints
+_ONE = np.float32(1)
 _USE_STOCK = "Use --env-backend stock."
 
 # Hamilton product: term k of the sum is a[k] * b[_FACTOR[k]] * _SIGN[k].
@@ -112,9 +113,8 @@ class PandaController:
 
     def __init__(self, env: Any) -> None:
         import sapien
-        import torch
 
-        self._torch = torch
+        self._rounding = _TorchRounding()
         arm, gripper = (env.agent.controller.controllers[name] for name in ("arm", "gripper"))
         self._check(arm, gripper)
         self._pose = sapien.Pose
@@ -154,28 +154,21 @@ class PandaController:
             drive(width)
 
     def _turn(self, action: NDArray[Any]) -> NDArray[Any]:
-        """Euler angles (3,), clipped to the unit ball, to the quaternion of Rx·Ry·Rz."""
+        """Euler angles (3,), clipped to the unit ball, to the quaternion (4,) of the rotation Rx·Ry·Rz.
+
+        By way of the matrix, as ManiSkill does it. The angles are small: the real part is the largest component.
+        """
         x, y, z = action.tolist()
         if x * x + y * y + z * z > 0.999:
-            norm = self._torch.linalg.vector_norm(self._torch.from_numpy(action)).numpy()
+            norm = self._rounding.norm(action)
             if norm > 1:
-                action = action * (np.float32(1) / norm)
-        return self._from_euler(action * self._radians)
-
-    def _from_euler(self, angles: NDArray[Any]) -> NDArray[Any]:
-        """Quaternion (4,) of the rotation Rx·Ry·Rz by small angles (3,): the real part is its largest component.
-
-        By way of the matrix, as ManiSkill does it. Sines and root are torch's: its vector library rounds otherwise than
-        numpy, and contact would make a different motion out of the last bit.
-        """
-        tensor = self._torch.from_numpy(angles)
-        (cx, cy, cz), (sx, sy, sz) = tensor.cos().numpy(), tensor.sin().numpy()
+                action = action * (_ONE / norm)
+        (cx, cy, cz), (sx, sy, sz) = self._rounding.cos_and_sin(action * self._radians)
         xy, yx = sx * sy, cx * sy  # of the matrix Rx·Ry
-        square = np.float32(1) + cy * cz + (cx * cz - xy * sz) + cx * cy
-        real = self._torch.from_numpy(np.array([square])).sqrt().numpy()[0]
+        real = self._rounding.root(_ONE + cy * cz + (cx * cz - xy * sz) + cx * cy)
         # Four times each component by the real part; the imaginary ones are differences across the diagonal.
         parts = (real * real, sx * cz + yx * sz + sx * cy, sy - (sx * sz - yx * cz), xy * cz + cx * sz + cy * sz)
-        quaternion: NDArray[Any] = np.array(parts, np.float32) / (np.float32(2) * real)
+        quaternion: NDArray[Any] = np.array(parts, np.float32) / (real + real)
         return quaternion
 
     @staticmethod
@@ -196,6 +189,40 @@ class PandaController:
                 "this ManiSkill's pd_ee_delta_pose is not the one that the fast environments are written for",
                 _USE_STOCK,
             )
+
+
+class _TorchRounding:
+    """Three functions of float32 as torch computes them: the only ones whose last bit is not numpy's.
+
+    Its vector library rounds them otherwise, and contact would make a different motion out of that bit. Buffers that
+    both see spare the conversions, which would cost more than the functions.
+    """
+
+    def __init__(self) -> None:
+        import torch
+
+        self._torch = torch
+        self._in, self._cos, self._sin, self._one = (torch.zeros(size) for size in (3, 3, 3, 1))
+        self._in_view, self._one_view = self._in.numpy(), self._one.numpy()
+        self._views = self._cos.numpy(), self._sin.numpy()
+
+    def norm(self, vector: NDArray[Any]) -> Any:
+        """Of (3,)."""
+        self._in_view[:] = vector
+        return self._torch.linalg.vector_norm(self._in).numpy()
+
+    def cos_and_sin(self, angles: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Of (3,) each; valid until the next call."""
+        self._in_view[:] = angles
+        self._torch.cos(self._in, out=self._cos)
+        self._torch.sin(self._in, out=self._sin)
+        return self._views
+
+    def root(self, square: np.float32) -> np.float32:
+        self._one_view[0] = square
+        self._one.sqrt_()
+        root: np.float32 = self._one_view[0]
+        return root
 
 
 def _product(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:

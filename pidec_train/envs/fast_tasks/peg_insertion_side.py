@@ -22,18 +22,22 @@ class PegInsertionSide(FastTask):
         # The box is kinematic and nothing moves it during an episode.
         hole, half_size, radius = env.box_hole_pose, env.peg_half_sizes[0], env.box_hole_radii[0]
         self._constant = np.concatenate([half_size, hole.raw_pose[0], [radius]], dtype=np.float32)
-        to_hole = hole.sp.inv().to_transformation_matrix().astype(np.float64)
-        self._rotation, self._translation = to_hole[:3, :3], to_hole[:3, 3]
+        self._axes = hole.sp.to_transformation_matrix()[:3, :3].T.tolist()  # of the hole, in the world
+        self._centre = hole.p[0].tolist()
         self._head = float(env.peg_head_offsets.p[0, 0])
-        self._radius, self._depth = float(radius), env.max_head_depth
+        self._radius, self._depth = float(radius), float(env.max_head_depth)
 
     def look(self, panda: Panda) -> tuple[list[NDArray[Any]], bool]:
         """Success: the peg's head is in the hole, no more than 15 mm before its centre or 75 mm beyond."""
         peg = self._peg.pose
         position, turn = peg.p, peg.q
-        w, x, y, z = turn.tolist()
-        along = np.array((1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)))  # the peg's own x axis
-        head = self._rotation @ (position + self._head * along) + self._translation
-        depth, side, up = head.tolist()
-        inserted = -0.015 <= depth <= self._depth and abs(side) <= self._radius and abs(up) <= self._radius
-        return [panda.tcp_p, panda.tcp_q, position, turn, self._constant], inserted
+        return [panda.tcp_p, panda.tcp_q, position, turn, self._constant], self._inserted(position, turn)
+
+    def _inserted(self, position: NDArray[Any], turn: NDArray[Any]) -> bool:
+        (px, py, pz), (w, x, y, z), (cx, cy, cz) = position.tolist(), turn.tolist(), self._centre
+        # From the hole's centre to the head, which lies along the peg's own x axis.
+        dx = px + self._head * (1 - 2 * (y * y + z * z)) - cx
+        dy = py + self._head * 2 * (x * y + w * z) - cy
+        dz = pz + self._head * 2 * (x * z - w * y) - cz
+        depth, side, up = (ax * dx + ay * dy + az * dz for ax, ay, az in self._axes)
+        return bool(-0.015 <= depth <= self._depth and abs(side) <= self._radius and abs(up) <= self._radius)
