@@ -1,4 +1,4 @@
-"""Environments with a Panda that step without torch: ManiSkill's own scene, read and driven through sapien.
+"""Environments with a Panda that step almost without torch: ManiSkill's own scene, read and driven through sapien.
 
 ManiSkill builds the task, places everything and seeds it. Its `step` then spends nine tenths of its time in torch
 operations on single numbers; here controller, observation and success are numpy, in float32 and in ManiSkill's order of
