@@ -28,6 +28,7 @@ from pidec_train.rollouts import Rollouts
 from tests.fakes.scripted_env import ACT_DIM, FACTORY, OBS_DIM
 from tests.train.running import Run
 
+OBS_STD = torch.tensor([2e4, 4e4, 0.5, 0.5])
 TASK, MODE = "Scripted-v1", "pd_scripted"
 SCRIPT: dict[str, Any] = {"succeed_at": (3, 0, 8, 5), "fail_at": (0, 0, 0, 0, 7), "max_episode_steps": 12}
 
@@ -39,7 +40,7 @@ def base_policy(obs_dim: int = OBS_DIM, act_dim: int = ACT_DIM, **kwargs: Any) -
     """Untrained; it sees the scripted environment's numbers, which are large, in proportion."""
     torch.manual_seed(7)
     if obs_dim == OBS_DIM:
-        kwargs.setdefault("obs_norm", Norm("mean_std", torch.zeros(4), torch.tensor([2e4, 4e4, 10.0, 5.0])))
+        kwargs.setdefault("obs_norm", Norm("mean_std", torch.zeros(4), OBS_STD))
     return DiffusionPolicy(obs_dim, act_dim, unet_dims=(8, 16), **kwargs).eval().requires_grad_(False)
 
 

@@ -18,7 +18,9 @@ import torch
 from pidec_train.decorator_learner import DecoratorLearner
 from pidec_train.rollouts import Rollouts
 from tests.envs.test_autoreset import seed_of
+from tests.fakes import fake_cuda_graphs
 from tests.train.decorating import (
+    OBS_STD,
     DecoratorRun,
     base_policy,
     learner,
@@ -91,18 +93,20 @@ torch.save(policy.sample_actions(made["obs"], made["noise"]), sys.argv[3])
 """
 
 
-@pytest.mark.parametrize("actor_input", ["obs", "obs_base_action"])
-def test_a_checkpoint_needs_nothing_else(run: DecoratorRun, tmp_path: Path, actor_input: str) -> None:
+@pytest.mark.parametrize(("actor_input", "norm_obs"), [("obs", False), ("obs_base_action", True)])
+def test_a_checkpoint_needs_nothing_else(run: DecoratorRun, tmp_path: Path, actor_input: str, norm_obs: bool) -> None:
     """The base's file is gone, the process another: the actions are base + res_scale * residual, to the last bit."""
-    assert run("--actor-input", actor_input, "--res-scale", "0.25") == 0
+    assert run("--actor-input", actor_input, "--res-scale", "0.25", *["--norm-obs"] * norm_obs) == 0
     run.base.unlink()
-    obs, noise = 10 * torch.randn(5, 2, 4), torch.randn(5, 16, 2)
+    obs, noise = 30 * torch.randn(5, 2, 4), torch.randn(5, 16, 2)
     torch.save({"obs": obs, "noise": noise}, tmp_path / "given")
     command = [sys.executable, "-c", ALONE, str(run.checkpoints / "last.pt"), "given", "actions"]
     subprocess.run(command, cwd=tmp_path, check=True, env={**os.environ, "PYTHONPATH": os.getcwd()})
     state = run.last()["res_actor"]
     base = base_policy(act_horizon=3).sample_actions(obs, noise, "ddim", 2)
-    seen = torch.cat((obs[:, -1], base.flatten(1)), 1) if actor_input == "obs_base_action" else obs[:, -1]
+    seen = (obs[:, -1] / OBS_STD).clamp(-10, 10) if norm_obs else obs[:, -1]
+    if actor_input == "obs_base_action":
+        seen = torch.cat((seen, base.flatten(1)), 1)
     for layer in ("backbone.0", "backbone.2"):
         seen = torch.relu(torch.nn.functional.linear(seen, state[f"{layer}.weight"], state[f"{layer}.bias"]))
     mean = torch.nn.functional.linear(seen, state["fc_mean.weight"], state["fc_mean.bias"])
@@ -144,7 +148,7 @@ def test_stopped_and_resumed(
     assert run.events("end")[0]["state"] == "interrupted"
     stopped = run.last()
     assert (stopped["step"], stopped["updates"], stopped["replay"]["added"]) == (32, 12, 32)
-    updated: list[tuple[int, int]] = []
+    updated: list[tuple[int, int]] = []  # (step, transitions that are there)
     update = DecoratorLearner.update
     monkeypatch.setattr(
         DecoratorLearner,
@@ -196,6 +200,28 @@ def test_what_an_earlier_run_remembered_is_not_this_runs(run: DecoratorRun, monk
         stop_at(patch, 8)
         assert run("--save-buffer", "--seed", "2") == 130
     assert 0 < (run.checkpoints / "replay.bin").stat().st_size < len(old)
+
+
+@pytest.mark.parametrize("flags", [[], ["--overlap", "--reuse-base-action", "--save-buffer"]])
+def test_a_captured_run_stops_and_goes_on(run: DecoratorRun, monkeypatch: pytest.MonkeyPatch, flags: list[str]) -> None:
+    """On the stand-in for CUDA's graphs: the state comes through save, load and the next capture."""
+    prepare = DecoratorLearner.prepare
+
+    def on_a_gpu(self: DecoratorLearner) -> list[str]:
+        self.graph = self.acting._graph = True
+        self._cuda = self.acting._cuda = fake_cuda_graphs
+        return prepare(self)
+
+    monkeypatch.setattr(DecoratorLearner, "prepare", on_a_gpu)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 30)
+        assert run(*flags) == 130
+    assert warnings(run) == "" and (run.last()["step"], run.last()["updates"]) == (32, 12)
+    moments = run.last()["optimizers"]["actor"]["state"][0]
+    assert run(*flags, "--resume") == 0
+    assert "captured" not in warnings(run) and run.last()["updates"] == (28 if flags else 24)
+    steps = [int(kept["step"]) for kept in (moments, run.last()["optimizers"]["actor"]["state"][0])]
+    assert steps == [12, run.last()["updates"]]
 
 
 @pytest.mark.e2e

@@ -254,7 +254,7 @@ HOSTILE: dict[str, tuple[str, Any, str]] = {
     "a scale that is infinite": ("res_actor/action_scale", NAN / 0, "action_scale is not (6,) finite numbers"),
     "layers of trillions": ("config/hidden_dims", [10**12, 10**12], ""),
     "a layer beyond all numbers": ("config/hidden_dims", [10**30], ""),
-    "a million layers": ("config/hidden_dims", [1] * 1_000_000, ""),
+    "layers without end": ("config/hidden_dims", [1] * 100_000, ""),
     "no layers": ("config/hidden_dims", [], ""),
     "layers of nothing": ("config/hidden_dims", [0, 0], ""),
     "less than nothing": ("config/hidden_dims", [-16, 12], ""),

@@ -17,7 +17,7 @@ from pidec_train.metrics import MetricWriter
 from pidec_train.rollouts import RECENT, Rollouts
 from tests.envs.test_autoreset import seed_of
 from tests.fakes.scripted_env import ACT_DIM, observation
-from tests.train.decorating import learner, on_scripted_env
+from tests.train.decorating import OBS_STD, learner, on_scripted_env
 
 ENVS, CHUNK, LIMIT = 4, 3, 11
 # By seed % 5 and seed % 7: at the end of a chunk, in its midst, with the last step that there is, never.
@@ -117,6 +117,22 @@ def test_every_number_in_the_replay_buffer_is_the_known_one(collect: Collect, bo
     assert made.episodes.tolist() == [env.episode + 1 for env in known]
     assert rollouts.read() == (env_steps, 1.0) and rollouts.read() == (0, 0.0)
     assert made.step == 40 * ENVS == made.replay.added
+
+
+def test_actor_and_critics_see_normalised_observations_where_that_is_asked_for(collect: Collect) -> None:
+    """Those before and after alike, and within ten deviations; the base goes on seeing what there is."""
+    plain, normed = collect(), collect(norm_obs=True)
+    for made, rollouts in (plain, normed):
+        made.acting.base_actions = plain_base  # type: ignore[method-assign]
+        made.acting._res_scale = 0.0  # so that both go the same way, which they see otherwise
+        rollouts.begin(made)
+        for _ in range(15):
+            rollouts.step(made)
+    raw, seen = (rows(made) for made, _ in (plain, normed))
+    assert torch.equal(raw.base, seen.base)
+    for before, after in ((raw.obs, seen.obs), (raw.next_obs, seen.next_obs)):
+        torch.testing.assert_close(after, (before / OBS_STD).clamp(-10, 10))
+        assert float(after.max()) == 10 and not torch.equal(before, after)
 
 
 def test_success_while_training_is_that_of_the_last_episodes(collect: Collect) -> None:
