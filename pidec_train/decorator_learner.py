@@ -74,7 +74,7 @@ class DecoratorLearner:
     ) -> None:
         self.config, self.base, self.device = config, base, device
         self._base_payload, self._cuda = base_payload, cuda
-        self._obs_norm = base.env_obs_norm
+        self._obs_norm = base.env_obs_norm.to(device)
         self.step = self.updates = 0
         self.episodes = np.zeros(config.num_envs, np.int64)
         torch.manual_seed(config.seed)

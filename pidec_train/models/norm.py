@@ -53,6 +53,10 @@ class Norm:
         """Last dimension `dim`. "none" returns `raw` itself, bit for bit."""
         return raw if self.kind == "none" else (raw - self.offset.to(raw.device)) / self.scale.to(raw.device)
 
+    def to(self, device: torch.device) -> Norm:
+        """The same with its statistics there, for use in every step."""
+        return Norm(self.kind, self.offset.to(device), self.scale.to(device))
+
     def within(self, raw: Tensor, limit: float) -> Tensor:
         """Normalised and clipped to ±limit: a policy that learns online comes to states far outside the demos."""
         return raw if self.kind == "none" else self.normalise(raw).clamp(-limit, limit)

@@ -27,7 +27,7 @@ from .job_keys import JobKeys
 
 TABS = ("queue", "charts", "log", "machine")  # of a terminal with room for one pane only
 _NEED_A_RUNNER = {state for state in JobState if not state.finished and state is not JobState.held}
-BASE_RATE, DECORATED_RATE, MINUTES = "about 30%", "about 95%", "ten minutes"  # of the first key press, measured
+BASE_RATE, DECORATED_RATE, MINUTES = "35 to 40%", "95%", "ten minutes"  # measured: docs/results.md
 WELCOME = f"""\
 [b]No jobs yet.[/b]
 
