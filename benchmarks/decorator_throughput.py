@@ -58,15 +58,15 @@ SETTINGS = {
         "PushCube-v1",
         (32, 64),
         {
-            "num_envs": 8,
-            "training_freq": 8,
-            "utd": 1,
+            "num_envs": 16,
+            "training_freq": 32,
+            "utd": 0.25,
             "batch_size": 256,
             "hidden_dims": (256, 256),
             "policy_lr": 3e-4,
             "q_lr": 3e-4,
-            "sac_alpha_init": 0.02,
-        },
+            "sac_alpha_init": 0.003,
+        },  # as in jobs/presets/decorator-quickstart.toml
     ),
     "paper": Setting("PegInsertionSide-v1", (64, 128, 256), {}),
 }
