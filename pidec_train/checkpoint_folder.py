@@ -199,7 +199,8 @@ class CheckpointFolder:
 
     def move_aside(self) -> Path | None:
         """Put what an earlier run left into a subfolder, so that a fresh run cannot be taken for its continuation."""
-        old = [p for p in self.path.iterdir() if step_of(p) is not None or p.name in (BEST, LAST)]
+        ours = (BEST, LAST, BASE_EPISODES)
+        old = [p for p in self.path.iterdir() if step_of(p) is not None or p.name in ours]
         if not old:
             return None
         aside = self.path / time.strftime("before-%Y%m%d-%H%M%S")

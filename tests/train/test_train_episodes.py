@@ -118,6 +118,7 @@ def test_episodes_lie_beside_their_checkpoint_and_go_with_it(tmp_path: Path) -> 
     assert (tmp_path / BASE_EPISODES).exists()
     aside = folder.move_aside()
     assert aside and (aside / episodes_file(paths[0]).name).exists() and not episodes_file(paths[0]).exists()
+    assert (aside / BASE_EPISODES).exists() and not (tmp_path / BASE_EPISODES).exists(), "another run has another base"
 
 
 def test_a_full_disk_costs_the_episodes_and_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
