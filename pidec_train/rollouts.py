@@ -78,7 +78,8 @@ class Rollouts:
         """Decision steps up to the next multiple of `training_freq`, and the updates that belong to them. Raises as
         `step` does."""
         steps, updates = self.config.training_freq // self.config.num_envs, self.config.updates_per_round
-        begun, done = learner.step % self.config.training_freq // self.config.num_envs, 0
+        begun = learner.step % self.config.training_freq // self.config.num_envs
+        done = updates * begun // steps if self.config.overlap and learner.learns else 0
         for number in range(begun, steps):  # in the midst of a round goes on what a dead simulator ended there
             beside = 0
             if self.config.overlap and learner.learns:

@@ -217,10 +217,14 @@ def test_as_many_updates_with_overlap(collect: Collect, overlap: bool, starts: i
         assert [count for _, count in done] == [4] * (updates // 4)
 
 
-def test_a_round_that_was_broken_off_is_finished(collect: Collect) -> None:
-    """A run whose simulator died goes on in the midst of a round; else all that follows would be at odd steps."""
-    made, rollouts = collect(num_envs=2, training_freq=8, learning_starts=1)
+@pytest.mark.parametrize(("overlap", "updates"), [(False, 4), (True, 3)])
+def test_a_round_that_was_broken_off_is_finished(collect: Collect, overlap: bool, updates: int) -> None:
+    """A run whose simulator died goes on in the midst of a round; else all that follows would be at odd steps. With
+    `overlap` it does not repeat the updates that were done beside the steps before."""
+    made, rollouts = collect(num_envs=2, training_freq=8, learning_starts=1, overlap=overlap)
     rollouts.begin(made)
+    rollouts.round(made)
+    assert (made.step, made.replay.added, made.updates) == (8, 8, 4)
     made.step = 10
     rollouts.round(made)
-    assert (made.step, made.replay.added, made.updates) == (16, 6, 4)
+    assert (made.step, made.replay.added, made.updates) == (16, 14, 4 + updates)
