@@ -32,7 +32,7 @@ class Rows:
         self.time = rollouts.time
         self._start = self._logged = learner.step
         self._first_memory = self._warned_memory = 0
-        self._skipped_before = False
+        self._skipped, self._skipped_before = 0.0, False
 
     def restart(self) -> None:
         """The clock of the first row starts now."""
@@ -61,8 +61,9 @@ class Rows:
             metrics[names.TRAIN_SAC_ALPHA] = math.exp(float(self._learner.sac.log_alpha))
         if actor_updates:
             metrics[names.TRAIN_ACTOR_LOSS] = actor_loss / actor_updates
-        if skipped:
-            metrics[names.TRAIN_SKIPPED] = skipped
+        self._skipped += skipped
+        if self._skipped:
+            metrics[names.TRAIN_SKIPPED] = self._skipped
         if recent := self._rollouts.recent:
             metrics[names.TRAIN_SUCCESS_RATE] = sum(success for success, _ in recent) / len(recent)
             metrics[names.TRAIN_EPISODE_LENGTH] = sum(length for _, length in recent) / len(recent)
