@@ -286,7 +286,9 @@ def _decorator_settings(file: Path, payload: Mapping[str, Any]) -> dict[str, Any
         PidecError: what a decorator's checkpoint says of itself cannot be so.
     """
     own, base = payload.get("config"), payload["base"].get("config")
-    if not isinstance(own, dict) or not isinstance(base, dict) or type(payload.get("updates")) is not int:
+    updates = payload.get("updates")
+    counted = type(updates) is int and 0 <= updates < 2**63
+    if not isinstance(own, dict) or not isinstance(base, dict) or not counted:
         raise PidecError(f"{file} is not a checkpoint of ours: a decorator's config, base or updates are missing")
     chosen = {name: own.get(name) for name in ("env_id", "control_mode", "act_horizon")}
     settings = checked_settings({**base, **chosen}, f"{file}: config")

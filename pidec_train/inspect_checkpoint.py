@@ -13,6 +13,7 @@ from .evaluate import wilson_interval
 from .maniskill2 import LAYOUTS, inserted, is_maniskill2
 from .models.decorated_policy import DecoratedPolicy
 from .models.diffusion_policy import DiffusionPolicy
+from .protocol.config import DecoratorConfig
 from .protocol.rundir import CheckpointInfo, read_checkpoint_info, sidecar
 from .safe_load import shown
 
@@ -44,7 +45,9 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     weights = checkpoint.weights
     policy = checkpoint.policy(weights[0])
     base = policy.base if isinstance(policy, DecoratedPolicy) else policy
-    total = checkpoint.payload.get("config", {}).get("total_timesteps") or checkpoint.settings.get("total_iters")
+    total = checkpoint.settings.get("total_iters")
+    if checkpoint.kind == "decorator":
+        total = DecoratorConfig.model_validate(checkpoint.payload["config"]).last_step
     return {
         "path": str(checkpoint.path),
         "kind": checkpoint.kind,

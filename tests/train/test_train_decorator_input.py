@@ -271,6 +271,7 @@ HOSTILE: dict[str, tuple[str, Any, str]] = {
     "a task of escapes": ("config/env_id", "\x1b[31mred", "env_id is not a name"),
     "no updates": ("updates", ..., "config, base or updates are missing"),
     "updates of another type": ("updates", True, "config, base or updates are missing"),
+    "updates beyond all numbers": ("updates", 10**600, "config, base or updates are missing"),
     "a base without weights": ("base/ema_agent", ..., "holds no weights of one"),
     "a base of numbers": ("base/ema_agent", {"a": 1}, ""),
     "a base without a config": ("base/config", ..., "config, base or updates are missing"),
@@ -307,6 +308,14 @@ def test_the_checkpoint_that_they_were_made_of_is_good(good: dict[str, Any], tmp
     torch.save(good, tmp_path / "last.pt")
     policy = load_policy(tmp_path / "last.pt")
     assert policy.sample_actions(torch.zeros(1, 2, 4)).shape == (1, 3, 2)
+
+
+def test_inspect_bears_what_it_only_shows(good: dict[str, Any], tmp_path: Path, capsys: Any) -> None:
+    """A length in words, and beside a base policy a config that is none: neither keeps the weights from being read."""
+    for contents in (with_(good, "config/total_timesteps", "4000"), {**good["base"], "config": 5}):
+        torch.save(contents, tmp_path / "last.pt")
+        assert main(["inspect", str(tmp_path / "last.pt")]) == 0
+        assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
