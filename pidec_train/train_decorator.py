@@ -158,6 +158,8 @@ def _base_and_simulators(
         fitting, note = match_observations(base, config.env_id, rollouts.env.task.obs_dim, config.pad_obs_to)
         if note:
             writer.event("warning", message=note)
+        if config.norm_obs and fitting.obs_norm.kind == "none":
+            writer.event("warning", message="norm_obs changes nothing: the base policy does not normalise observations")
         rollouts.env.check_sizes(fitting.obs_dim, fitting.act_dim)
         part = base_payload(checkpoint, fitting, task.control_mode, sha256_of(checkpoint.path))
     except BaseException:

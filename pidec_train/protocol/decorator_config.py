@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from .job_config import Device, Engine, JobConfig, PadObsTo, PathKind, Precision, extra
+from .job_config import Device, JobConfig, PadObsTo, PathKind, extra
 
 
 class DecoratorConfig(JobConfig):
@@ -91,8 +91,12 @@ class DecoratorConfig(JobConfig):
         False, description="execute the base action that the next observation got for the replay buffer"
     )
     device: Device = Field("auto", description="where networks and replay buffer live; auto: cuda if there is one")
-    precision: Precision = Field("tf32", description="matrix products on a GPU; a CPU computes fp32 for tf32")
-    engine: Engine = Field("auto", description="how updates and sampling run on a GPU: eager, or as CUDA graphs")
+    precision: Literal["tf32", "fp32"] = Field(
+        "tf32", description="matrix products on a GPU; a CPU computes fp32 for tf32"
+    )
+    engine: Literal["auto", "eager", "graph"] = Field(
+        "auto", description="how updates and sampling run on a GPU: eager, or as CUDA graphs"
+    )
     track: bool = Field(False, description="also log to Weights & Biases")
     wandb_project_name: str = Field("policy_decorator", description="W&B project")
     wandb_entity: str | None = Field(None, description="W&B team")
