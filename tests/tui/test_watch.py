@@ -240,6 +240,14 @@ def test_a_file_that_is_no_good_is_said_to_be(scene: Scene, spoil: Callable[[dic
         find_takes(scene.manager, job)
 
 
+def test_before_its_first_update_a_decorator_has_one_policy_to_watch(scene: Scene) -> None:
+    """Lost: sense, where the same episodes play twice side by side."""
+    job = decorated(scene)
+    folder = scene.manager.checkpoint_dir(job.id)
+    episodes(scene, job, "diffusion", {1001: False}, episodes_file(folder / "step-000020000.pt"), step=0)
+    assert [(take.label, take.file.step) for take in find_takes(scene.manager, job)] == [("policy", 0)]
+
+
 async def test_a_task_without_a_drawing_says_how_to_add_one(scene: Scene) -> None:
     """Lost: why there is nothing to see."""
     job = decorated(scene)
