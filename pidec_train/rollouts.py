@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -67,6 +68,7 @@ class Rollouts:
         self.on: list[Tensor] = []
         self._obs_seq: NDArray[np.float32] = np.zeros(0, np.float32)
         self._base = torch.zeros(0)
+        self._pool = ThreadPoolExecutor(1, "updates")
 
     def begin(self, learner: DecoratorLearner) -> None:
         """Start an episode in every simulator: those that come after the ones that the run has begun already."""
@@ -87,11 +89,10 @@ class Rollouts:
             self.step(learner, updates=beside)
             done += beside
         if learner.learns and done < updates:  # with `overlap`, those of the round in which learning starts
-            with self.updating():
-                learner.update(updates - done)
+            self._update(learner, updates - done)
 
     def step(self, learner: DecoratorLearner, *, updates: int = 0) -> None:
-        """One decision step of all simulators; `updates` are done while they step.
+        """One decision step of all simulators; `updates` are done while they step and the base policy acts.
 
         Raises:
             RunFailed: a simulator died, or an action was not finite.
@@ -102,16 +103,14 @@ class Rollouts:
         self.on.append(choice.on.mean())
         shape = (self.config.num_envs, self.config.act_horizon, -1)
         self.env.step_async(choice.actions.view(shape).cpu().numpy())
-        if updates:
-            with self.updating():
-                learner.update(updates)
-        with self.time.measure(names.TIME_ENV_WAIT_RATIO):
-            rewards, terminated, truncated, infos = self.env.step_results()
-            starts = self.env.start_obs()
-        over = terminated | truncated
-        # Where an episode is over, `starts` holds the next one's: what came after the action is its last observation.
-        after = np.where(over[:, None, None], infos["final_obs"], starts)
-        next_base, start_base = self._base_actions(learner, after, starts, over, self._stops(terminated, truncated))
+        with self._updating_beside(learner, updates):
+            with self.time.measure(names.TIME_ENV_WAIT_RATIO):
+                rewards, terminated, truncated, infos = self.env.step_results()
+                starts = self.env.start_obs()
+            over = terminated | truncated
+            # Where an episode is over, `starts` holds the next one's: what came after the action is its last frames.
+            after = np.where(over[:, None, None], infos["final_obs"], starts)
+            next_base, start_base = self._base_actions(learner, after, starts, over, self._stops(terminated, truncated))
         learner.remember(
             Transitions(
                 obs=obs,
@@ -171,12 +170,31 @@ class Rollouts:
         return steps, on
 
     @contextlib.contextmanager
-    def updating(self) -> Iterator[None]:
-        """Around gradient updates."""
-        with self.time.measure(names.TIME_UPDATE_RATIO):
+    def _updating_beside(self, learner: DecoratorLearner, updates: int) -> Iterator[None]:
+        """So many updates, done when the block ends: on a CPU by a thread, which works on another core than the block.
+
+        Both draw from generators of their own, and neither touches what the other changes: the outcome is the same as
+        one after the other. On CUDA updates are only asked for, which takes no thread.
+        """
+        if not updates:
             yield
+            return
+        if learner.device.type == "cuda":
+            self._update(learner, updates)
+            yield
+            return
+        done = self._pool.submit(self._update, learner, updates)
+        try:
+            yield
+        finally:
+            done.result()
+
+    def _update(self, learner: DecoratorLearner, updates: int) -> None:
+        with self.time.measure(names.TIME_UPDATE_RATIO):
+            learner.update(updates)
 
     def close(self) -> None:
+        self._pool.shutdown()
         self.env.close()
 
 
