@@ -245,7 +245,7 @@ class CheckpointFolder:
         episodes without their checkpoint.
         """
         wanted = self._linked() | self._in_making
-        temporary = (".step-", f".{BEST}.", f".{LAST}.")
+        temporary = (".step-", f".{BEST}.", f".{LAST}.", f".{BASE_EPISODES}.")
         in_making = tuple(f".{name}." for name in self._in_making)
         with contextlib.suppress(OSError):  # as above
             for path in list(self.path.iterdir()):

@@ -110,7 +110,7 @@ class MetricWriter:
         deleted right after.
 
         Args:
-            aliases: ("best",), ("last",), ("final",), …
+            aliases: ("best",), ("last",), …
             info: stored with the artifact, values that JSON knows; the step is added to them.
         """
         if self._wandb:

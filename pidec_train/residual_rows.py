@@ -61,6 +61,12 @@ class Rows:
             metrics[names.TRAIN_SAC_ALPHA] = math.exp(float(self._learner.sac.log_alpha))
         if actor_updates:
             metrics[names.TRAIN_ACTOR_LOSS] = actor_loss / actor_updates
+        if skipped and not self._skipped:
+            message = (
+                "an update was left out because a gradient was not finite; the weights are as before it. "
+                f"{names.TRAIN_SKIPPED} counts them"
+            )
+            self._writer.event("warning", at, message=message)
         self._skipped += skipped
         if self._skipped:
             metrics[names.TRAIN_SKIPPED] = self._skipped

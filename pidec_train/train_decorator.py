@@ -187,11 +187,12 @@ def _open_buffer(
     if file and in_place and file.load(learner.replay, held["added"]):
         return file
     why = "it was not saved (--save-buffer)" if file is None else "its file is missing, cut or of another size"
+    wanted = min(config.learning_starts, learner.replay.capacity)
     writer.event(
         "warning",
         learner.step,
-        message=f"the replay buffer is empty: {why}; updates go on when it holds {config.learning_starts:,} decision "
-        "steps again, which the policy collects as it is",
+        message=f"the replay buffer is empty: {why}; updates go on when it holds {wanted:,} decision steps again, "
+        "which the policy collects as it is",
     )
     return file
 

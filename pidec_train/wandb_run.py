@@ -64,7 +64,7 @@ class WandbRun:
             "config": dict(config),
             "dir": str(run_dir.absolute()),
         }
-        self._ask({"init": init, "step_name": step_name})
+        self._ask({"init": init, "step_name": step_name.replace(" ", "_")})
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """One row; steps may come in any order."""

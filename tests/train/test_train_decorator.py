@@ -84,6 +84,16 @@ def test_a_run_of_one_seed_is_always_the_same(run: DecoratorRun, tmp_path: Path)
     assert [path.name for path in run.checkpoints.glob("*.pt") if not path.is_symlink()] == ["step-000000064.pt"]
 
 
+def test_updates_in_a_thread_are_the_same_every_time(run: DecoratorRun, tmp_path: Path) -> None:
+    """With --overlap a thread updates while the base acts: if one saw what the other changes, runs would differ."""
+    assert run("--overlap") == 0
+    again = DecoratorRun(tmp_path, run.base, "b")
+    assert again("--overlap") == 0
+    first, second = run.last(), again.last()
+    for name in (*WEIGHTS, "log_sac_alpha", "optimizers", "generators", "updates"):
+        assert equal(first[name], second[name]), name
+
+
 ALONE = """
 import sys, torch
 from pidec_train.checkpoint import load_policy
