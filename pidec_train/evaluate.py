@@ -107,6 +107,7 @@ def run_episodes(
     """Run episodes 0 … num_episodes-1, each to its end, in as many simulators as `vec_env` has.
 
     Args:
+        policy: who acts; it is frozen.
         vec_env: see `envs.make_vector_env`, without autoreset; its obs_horizon and act_horizon are the policy's.
         base_seed: episode i starts from base_seed + i.
         sampler, num_steps: how to denoise, see `sampling`.
@@ -117,6 +118,7 @@ def run_episodes(
         Stopped: `stop` was requested.
     """
     began = time.perf_counter()
+    policy.freeze()
     sampler, num_steps = sampling(policy, sampler, num_steps)
     device = policy.alphas_cumprod.device
     tally = _Tally(num_episodes, base_seed, vec_env.num_envs, Recorder(base_seed, keep_seeds))

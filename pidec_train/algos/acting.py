@@ -34,7 +34,7 @@ class Acting:
     """Base policy and residual actor, for batches of a fixed number of simulators.
 
     Args:
-        base: the frozen base policy.
+        base: the base policy; it is frozen.
         actor: the residual policy.
         num_envs: simulators.
         res_scale, actor_input, ddim_steps: see `protocol.decorator_config`.
@@ -60,6 +60,7 @@ class Acting:
         cuda: Any = torch.cuda,
     ) -> None:
         device, chunk = actor.action_scale.device, len(actor.action_scale)
+        base.freeze()
         self._base, self._actor, self._generator = base, actor, generator
         self._num_envs, self._res_scale, self._actor_input, self._ddim_steps = (
             num_envs,

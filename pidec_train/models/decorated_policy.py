@@ -54,6 +54,10 @@ class DecoratedPolicy(nn.Module):
         """The base without its residual, run in the same way. Shares the networks."""
         return DecoratedPolicy(self.base, self.actor, res_scale=0.0, sees_base=False, ddim_steps=self.default_num_steps)
 
+    def freeze(self) -> None:
+        """See `DiffusionPolicy.freeze`."""
+        self.base.freeze()
+
     @property
     def alphas_cumprod(self) -> Tensor:
         """The base's noise schedule; it lives where the policy does."""

@@ -220,7 +220,7 @@ class ConditionalUnet1D(nn.Module):
         self.final_conv = nn.Sequential(ConvBlock(top, top, kernel_size, groups), Conv(top, act_dim, 1))
         # In the order of `forward`. A plain list: as a module it would give every weight a second name.
         levels_in_order = [*self.down_modules, self.mid_modules, *self.up_modules]
-        self._blocks = [m for level in levels_in_order for m in level if isinstance(m, FilmResidualBlock)]
+        self.blocks_in_order = [m for level in levels_in_order for m in level if isinstance(m, FilmResidualBlock)]
 
     def forward(self, sample: Tensor, steps: Tensor, cond: Tensor) -> Tensor:
         """Noise in `sample`.
@@ -234,7 +234,7 @@ class ConditionalUnet1D(nn.Module):
             (B, pred_horizon, act_dim).
         """
         feature = torch.cat((self.diffusion_step_encoder(steps), cond), dim=-1)
-        film = iter(films(self._blocks, feature))
+        film = iter(films(self.blocks_in_order, feature))
         x = sample.transpose(1, 2).unsqueeze(2)  # (B, C, 1, T)
         shortcuts = []
         for level in self.down_modules:
