@@ -14,6 +14,7 @@ from torch import Tensor
 from ..data.replay_buffer import ReplayBuffer, Transitions
 from ..models.residual import ResidualActor, TwinCritics
 from .flat import flatten_weights
+from .fused_adam import FusedAdam
 
 CriticInput = Literal["res", "sum", "concat"]
 ActorInput = Literal["obs", "obs_base_action"]
@@ -105,11 +106,10 @@ class SacUpdate:
         self._bad, self._one = torch.zeros((), device=device), torch.ones((), device=device)
         self.sums = torch.zeros(6, dtype=torch.float64, device=device)
         self.optimizers = {
-            "q": self._adam(self._critic_weights, settings.q_lr),
-            "actor": self._adam(self._actor_weights, settings.policy_lr),
-            "alpha": self._adam([self.log_alpha], settings.q_lr),
+            "q": FusedAdam(self._critic_weights, settings.q_lr, self._bad),
+            "actor": FusedAdam(self._actor_weights, settings.policy_lr, self._bad),
+            "alpha": FusedAdam([self.log_alpha], settings.q_lr, self._bad),
         }
-        self._fill_optimizers()
 
     def __call__(self, *, with_actor: bool = True, with_targets: bool = True) -> None:
         """One update, on a batch of its own."""
@@ -152,7 +152,7 @@ class SacUpdate:
         gradients = list(torch.autograd.grad(loss, self._critic_weights))
         with torch.no_grad():
             clip_norm_each(gradients, self.settings.max_grad_norm)
-            self._step("q", self._critic_weights, gradients)
+            self._step("q", gradients)
             self._count(0, loss / 2, values.mean())
 
     def _update_actor(self, batch: Transitions) -> None:
@@ -160,20 +160,18 @@ class SacUpdate:
         gradients = list(torch.autograd.grad(loss, self._actor_weights))
         with torch.no_grad():
             clip_norm(gradients, self.settings.max_grad_norm)
-            self._step("actor", self._actor_weights, gradients)
+            self._step("actor", gradients)
             self._count(3, loss)
             if self.settings.autotune:
                 seen = actor_sees(self.settings.actor_input, batch.obs, batch.base)
                 _, log_prob = self.actor.sample(seen, self._noise())
                 # The gradient of -log_alpha * (log_prob + target entropy), upstream's loss of it.
-                self._step("alpha", [self.log_alpha], [-(log_prob.mean() + self._target_entropy).view(1)])
+                self._step("alpha", [-(log_prob.mean() + self._target_entropy).view(1)])
 
-    def _step(self, name: str, weights: Sequence[Tensor], gradients: list[Tensor]) -> None:
+    def _step(self, name: str, gradients: list[Tensor]) -> None:
         """Adam, unless these gradients, or those before them in this update, are not finite."""
         torch._amp_foreach_non_finite_check_and_unscale_(gradients, self._bad, self._one)
-        for weight, gradient in zip(weights, gradients, strict=True):
-            weight.grad = gradient
-        self.optimizers[name].step()  # looks at its `found_inf`, which is `_bad`
+        self.optimizers[name].step_with(gradients)
 
     def _count(self, first: int, *values: Tensor) -> None:
         told = torch.stack([self._one.double(), *(value.detach().double() for value in values)])
@@ -182,23 +180,6 @@ class SacUpdate:
     def _noise(self) -> Tensor:
         shape = (self.settings.batch_size, len(self.actor.action_scale))
         return torch.randn(shape, generator=self._generator, device=self.log_alpha.device)
-
-    def _adam(self, weights: Sequence[Tensor], lr: float) -> torch.optim.Adam:
-        made = torch.optim.Adam(list(weights), lr=lr, fused=True, capturable=self.log_alpha.is_cuda)
-        # How torch.amp.GradScaler tells a fused optimizer to leave an update out; on the device, without a question.
-        made.found_inf = self._bad  # type: ignore[attr-defined]
-        made._warned_capturable_if_run_uncaptured = True
-        return made
-
-    def _fill_optimizers(self) -> None:
-        """Let the optimizers make their tensors now, all 0, by an update that is left out."""
-        self._bad.fill_(1.0)
-        for optimizer in self.optimizers.values():
-            for group in optimizer.param_groups:
-                for weight in group["params"]:
-                    weight.grad = torch.zeros_like(weight)
-            optimizer.step()
-        self._bad.zero_()
 
     def read_sums(self) -> list[float]:
         """`sums`, set back to 0. Waits for the device."""
