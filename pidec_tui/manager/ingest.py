@@ -11,7 +11,7 @@ from pidec_train.protocol.metric_names import EVAL
 from pidec_train.protocol.rundir import MetricsLine, parse_metrics
 
 from .joblog import JobLog
-from .metriclog import MetricLog, Point, finite
+from .metriclog import MetricLog, Row
 
 CHUNK = 1 << 20
 _LARGEST = 2**63 - 1  # SQLite's integers
@@ -76,19 +76,20 @@ class Ingest:
             pass
 
     def _store(self, job: int, attempt: int, kind: str, lines: list[MetricsLine]) -> None:
-        points: list[Point] = []
+        rows: list[Row] = []
         progress: dict[str, Any] = {}
         for line in lines:
             if not _fits(line.seq) or (line.step is not None and not _fits(line.step)):
                 continue
             step = line.seq if line.step is None else line.step
-            points += [(line.seq, name, step, line.time, finite(value)) for name, value in line.metrics.items()]
+            if line.metrics:
+                rows.append((line.seq, step, line.time, line.metrics))
             if line.step is not None:
                 progress["step"] = line.step if _sets_progress(line) else self._further(job, line.step, progress)
             if line.event is not None:
                 self._event(job, attempt, kind, line, progress)
-        if points:
-            self._metrics.add_points(job, attempt, points)
+        if rows:
+            self._metrics.add_rows(job, attempt, rows)
         if progress:
             self._log.update_job(job, **progress)
 

@@ -6,10 +6,12 @@ The only importer of apsw, which brings its own SQLite. Queries on curves and ev
 from __future__ import annotations
 
 import json
+import math
 import os
+import struct
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -302,7 +304,7 @@ class JobLog:
 
     def clear(self) -> None:
         """Forget every row. Ids stay used up."""
-        for table in ("events", "latest", "metrics", "names", "attempts", "jobs"):
+        for table in ("events", "latest", "metric_rows", "metric_sets", "names", "attempts", "jobs"):
             self.rows(f"DELETE FROM {table}")
 
     def use_up_ids(self, highest: int) -> None:
@@ -338,6 +340,7 @@ def _migrate(connection: apsw.Connection, path: Path) -> None:
             f"the job log {path} has version {found}, this pidec knows versions up to {VERSION}",
             "Update pidec, or choose another workspace with --workspace DIR",
         )
+    connection.create_aggregate_function("packed", _Packed, 1)
     connection.execute("BEGIN IMMEDIATE")
     try:
         for step in range(_user_version(connection), VERSION):  # asked again: another process may have been first
@@ -348,6 +351,24 @@ def _migrate(connection: apsw.Connection, path: Path) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+class _Packed:
+    """SQL's `packed(value)`: numbers as little-endian doubles, one after the other; NULL as NaN."""
+
+    def __init__(self) -> None:
+        self._values: list[float] = []
+
+    def step(self, *values: Any) -> None:
+        self._values += [math.nan if value is None else value for value in values]
+
+    def final(self) -> bytes:
+        return packed(self._values)
+
+
+def packed(values: Sequence[float]) -> bytes:
+    """The values of one line of metrics, as `metric_rows` holds them."""
+    return struct.pack(f"<{len(values)}d", *values)
 
 
 def _user_version(connection: apsw.Connection) -> int:

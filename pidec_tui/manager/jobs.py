@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -139,6 +140,23 @@ class MetricPoint:
     time: float
     name: str
     value: float | None
+
+
+@dataclass(frozen=True)
+class MetricBlock:
+    """Lines of one attempt that name the same metrics, in the order of their arrival: curves without an object a point.
+
+    Attributes:
+        last_row: the highest row id among them.
+        steps, times: (N,) doubles; times in unix seconds.
+        columns: (N,) values by metric; NaN where the trainer had NaN or infinity.
+    """
+
+    attempt: int
+    last_row: int
+    steps: array[float]
+    times: array[float]
+    columns: dict[str, array[float]]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pidec_train.protocol.rundir import Workspace, find_workspace
 
 from . import control, repair
 from .joblog import JobLog
-from .jobs import Job, JobEvent, JobState, MetricPoint
+from .jobs import Job, JobEvent, JobState, MetricBlock, MetricPoint
 from .metriclog import MetricLog
 from .presets import check_open, load_preset, preset_before
 from .queueing import NewJob, Queue
@@ -92,12 +92,20 @@ class Manager:
     def metrics(
         self, job_id: int, *, key: str | None = None, after_row: int = 0, limit: int | None = None
     ) -> list[MetricPoint]:
-        """Points with a `row_id` above `after_row`, oldest first, at most `limit`.
+        """Points with a `row_id` above `after_row`, oldest first, of at most `limit` lines.
 
         A full read (neither `after_row` nor `limit`) leaves out points that a later attempt has said again. One that
         goes on from its last row gets every new point; the later one counts there too.
         """
         return self._metrics.points(job_id, key=key, after_row=after_row, limit=limit)
+
+    def curves(self, job_id: int, *, after_row: int = 0) -> list[MetricBlock]:
+        """What lies behind `after_row`, as arrays: a million values in a tenth of a second.
+
+        Earlier attempts come first. A full read leaves out the attempts before one that began from nothing, but not
+        single points that a later attempt has said again: where two speak of one step, the reader takes the later one.
+        """
+        return self._metrics.blocks(job_id, after_row)
 
     def latest(self, job_id: int) -> dict[str, float | None]:
         """The newest value of each curve, without looking through the curves."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .joblog import JobLog
-from .jobs import JobEvent, MetricPoint
+from .joblog import JobLog, packed
+from .jobs import JobEvent, MetricBlock, MetricPoint
 
-Point = tuple[int, str, int, float, float | None]  # seq, name, step, time, value
+Row = tuple[int, int, float, Mapping[str, float | None]]  # seq, step, time, values by metric: one line
 
 
 class MetricLog:
@@ -21,17 +22,32 @@ class MetricLog:
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
-    def add_points(self, job: int, attempt: int, points: Iterable[Point]) -> None:
-        """Insert points; one that is there already (same attempt, seq and name) is left as it is."""
-        rows = [(job, attempt, seq, self._name_id(name), step, time, value) for seq, name, step, time, value in points]
+    def add_rows(self, job: int, attempt: int, rows: Iterable[Row]) -> None:
+        """Insert lines of metrics; one that is there already (same attempt and seq) is left as it is."""
+        sets: dict[tuple[str, ...], int] = {}
+        newest: dict[str, tuple[int, float, float | None]] = {}
+        inserts = []
+        for seq, step, time, metrics in rows:
+            names = tuple(sorted(metrics))
+            if names not in sets:
+                sets[names] = self._set_id(names)
+            values = [_number(metrics[name]) for name in names]
+            inserts.append((job, attempt, seq, step, time, sets[names], packed(values)))
+            newest.update((name, (step, time, finite(value))) for name, value in metrics.items())
         self._log.many(
-            "INSERT OR IGNORE INTO metrics (job, attempt, seq, name, step, time, value) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            rows,
+            "INSERT OR IGNORE INTO metric_rows (job, attempt, seq, step, time, names, vals) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            inserts,
         )
-        newest = {row[3]: (job, row[3], row[4], row[5], row[6]) for row in rows}
         self._log.many(
-            "INSERT OR REPLACE INTO latest (job, name, step, time, value) VALUES (?, ?, ?, ?, ?)", newest.values()
+            "INSERT OR REPLACE INTO latest (job, name, step, time, value) VALUES (?, ?, ?, ?, ?)",
+            [(job, self._name_id(name), *point) for name, point in newest.items()],
         )
+
+    def _set_id(self, names: tuple[str, ...]) -> int:
+        text = json.dumps(names, ensure_ascii=False, separators=(",", ":"))
+        self._log.rows("INSERT OR IGNORE INTO metric_sets (names) VALUES (?)", (text,))
+        return int(self._log.rows("SELECT id FROM metric_sets WHERE names = ?", (text,))[0][0])
 
     def add_event(
         self, job: int, attempt: int, seq: int, step: int | None, time: float, event: str, detail: dict[str, Any]
@@ -68,29 +84,63 @@ class MetricLog:
         return dict(self._log.rows(sql, (job,)))
 
     def points(self, job: int, *, key: str | None, after_row: int, limit: int | None) -> list[MetricPoint]:
-        """Points with a row id above `after_row`, in the order of their arrival.
+        """Points with a row id above `after_row`, in the order of their arrival, of at most `limit` lines.
 
         A full read (`after_row` 0 and no `limit`) leaves out what a later attempt has said again; a reader that
         goes on from its last row does that for itself.
         """
         full = after_row == 0 and limit is None
-        names = [key] if key is not None else self.names(job)
-        first = self._first_attempt(job) if full else 0
-        rows = self._log.rows(
-            "SELECT metrics.id, attempt, seq, step, time, names.name, value FROM metrics INDEXED BY metrics_by_curve "
-            "JOIN names ON names.id = metrics.name "
-            "WHERE job = ? AND metrics.name IN (SELECT id FROM names WHERE name IN (SELECT value FROM json_each(?))) "
-            "AND metrics.id > ? AND attempt >= ? ORDER BY metrics.id LIMIT ?",
-            (job, json.dumps(names), after_row, first, -1 if limit is None else limit),
-        )
-        points = [MetricPoint(*row) for row in rows]
+        points = []
+        rows, sets = self._read(job, after_row, self._first_attempt(job) if full else 0, limit)
+        for row, attempt, seq, step, time, names, vals in rows:
+            values = array("d", vals)
+            for name, value in zip(sets[names], values, strict=True):
+                if key is None or name == key:
+                    points.append(MetricPoint(row, attempt, seq, step, time, name, finite(value)))
         return without_superseded(points) if full else points
+
+    def blocks(self, job: int, after_row: int) -> list[MetricBlock]:
+        """The same as arrays: one block for each attempt and each set of metrics, earlier attempts first."""
+        rows, sets = self._read(job, after_row, 0 if after_row else self._first_attempt(job), None)
+        groups: dict[tuple[int, int], list[tuple[Any, ...]]] = {}
+        for row in rows:
+            groups.setdefault((row[1], row[5]), []).append(row)
+        blocks = []
+        for attempt, names in sorted(groups):
+            ids, _, _, steps, times, _, vals = zip(*groups[attempt, names], strict=True)
+            flat = array("d", b"".join(vals))
+            columns = {name: flat[place :: len(sets[names])] for place, name in enumerate(sets[names])}
+            blocks.append(MetricBlock(attempt, ids[-1], array("d", steps), array("d", times), columns))
+        return blocks
+
+    def _read(
+        self, job: int, after_row: int, first_attempt: int, limit: int | None
+    ) -> tuple[list[tuple[Any, ...]], dict[int, list[str]]]:
+        """Lines (id, attempt, seq, step, time, set, values) by their arrival, and the names in each set."""
+        rows = self._log.rows(
+            "SELECT id, attempt, seq, step, time, names, vals FROM metric_rows INDEXED BY metric_rows_by_job "
+            "WHERE job = ? AND id > ? AND attempt >= ? ORDER BY id LIMIT ?",
+            (job, after_row, first_attempt, -1 if limit is None else limit),
+        )
+        wanted = json.dumps(list({row[5] for row in rows}))
+        sets = self._log.rows(
+            "SELECT id, names FROM metric_sets WHERE id IN (SELECT value FROM json_each(?))", (wanted,)
+        )
+        return rows, {number: json.loads(names) for number, names in sets}
+
+    def count(self) -> int:
+        """How many points all jobs have."""
+        return int(self._log.rows("SELECT coalesce(sum(length(vals)), 0) / 8 FROM metric_rows")[0][0])
+
+    def furthest(self, job: int) -> dict[int, int]:
+        """The highest step that each attempt has logged metrics at."""
+        return dict(self._log.rows("SELECT attempt, max(step) FROM metric_rows WHERE job = ? GROUP BY attempt", (job,)))
 
     def _first_attempt(self, job: int) -> int:
         """The last attempt that began from nothing and has a curve: those before it are void."""
         sql = (
             "SELECT coalesce(max(number), 0) FROM attempts WHERE job = ?1 AND fresh AND EXISTS "
-            "(SELECT 1 FROM metrics WHERE metrics.job = ?1 AND metrics.attempt = attempts.number)"
+            "(SELECT 1 FROM metric_rows AS m WHERE m.job = ?1 AND m.attempt = attempts.number)"
         )
         return int(self._log.rows(sql, (job,))[0][0])
 
@@ -109,6 +159,10 @@ def without_superseded(points: list[MetricPoint]) -> list[MetricPoint]:
         at = (point.name, point.step)
         newest[at] = max(point.attempt, newest.get(at, 0))
     return [point for point in points if point.attempt == newest[(point.name, point.step)]]
+
+
+def _number(value: float | None) -> float:
+    return value if value is not None and math.isfinite(value) else math.nan
 
 
 def finite(value: float | None) -> float | None:

@@ -116,7 +116,7 @@ def _build(places: Places) -> None:
 def _report(places: Places, set_aside: str) -> RepairReport:
     log = JobLog(places.db)
     try:
-        jobs, points = len(log.ids()), log.rows("SELECT count(*) FROM metrics")[0][0]
+        jobs, points = len(log.ids()), MetricLog(log).count()
     finally:
         log.close()
     return RepairReport(jobs, points, tuple(_unreadable(places.workspace)), set_aside)
@@ -178,7 +178,7 @@ def _refill(log: JobLog, places: Places) -> RepairReport:
         _say_what_it_waits_for(log, spec)
     log.update_all_jobs(announce=0)
     log.use_up_ids(max(ids, default=0))
-    points = log.rows("SELECT count(*) FROM metrics")[0][0]
+    points = MetricLog(log).count()
     return RepairReport(len(found), points, tuple(_unreadable(ws)), "")
 
 

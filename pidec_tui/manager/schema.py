@@ -90,5 +90,37 @@ CREATE TABLE events (
 CREATE INDEX events_by_job ON events (job);
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST,)
+# One row a line of metrics.jsonl, its values packed: a run of 20 metrics x 50,000 lines is 50,000 rows instead of a
+# million, which are read more than ten times as fast. `packed` is an aggregate of joblog's own.
+_ROWS = """
+CREATE TABLE metric_sets (
+    id       INTEGER PRIMARY KEY,
+    names    TEXT NOT NULL UNIQUE             -- JSON list, sorted: the metrics that a line names
+);
+CREATE TABLE metric_rows (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    job      INTEGER NOT NULL,
+    attempt  INTEGER NOT NULL,
+    seq      INTEGER NOT NULL,
+    step     INTEGER NOT NULL,
+    time     REAL NOT NULL,
+    names    INTEGER NOT NULL REFERENCES metric_sets (id),
+    vals     BLOB NOT NULL,                   -- a little-endian double for each name; NaN for NaN and infinity
+    UNIQUE (job, attempt, seq)
+);
+CREATE INDEX metric_rows_by_job ON metric_rows (job);
+
+CREATE TEMP TABLE moved AS
+    SELECT min(metrics.id) AS first, job, attempt, seq, min(step) AS step, min(time) AS time,
+        json_group_array(names.name ORDER BY names.name) AS names, packed(value ORDER BY names.name) AS vals
+    FROM metrics JOIN names ON names.id = metrics.name GROUP BY job, attempt, seq;
+INSERT INTO metric_sets (names) SELECT DISTINCT names FROM moved;
+INSERT INTO metric_rows (job, attempt, seq, step, time, names, vals)
+    SELECT job, attempt, seq, step, time, metric_sets.id, vals
+    FROM moved JOIN metric_sets ON metric_sets.names = moved.names ORDER BY first;
+DROP TABLE moved;
+DROP TABLE metrics;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _ROWS)
 VERSION = len(MIGRATIONS)

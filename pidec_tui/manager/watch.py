@@ -209,7 +209,7 @@ class Watch:
 
     def _note_progress(self, job: Job, attempt: Attempt) -> None:
         """Demos have no checkpoints but go on from their file: getting further counts as one."""
-        steps = dict(self._log.rows("SELECT attempt, max(step) FROM metrics WHERE job = ? GROUP BY attempt", (job.id,)))
+        steps = self._metrics.furthest(job.id)
         before = max((step for number, step in steps.items() if number < attempt.number), default=0)
         if steps.get(attempt.number, 0) > before:
             with self._log.write():

@@ -18,7 +18,7 @@ from pidec_tui.manager import joblog
 from pidec_tui.manager.joblog import JobLog, JobLogBusy, JobLogDamaged, JobLogError
 from pidec_tui.manager.manager import Manager
 from pidec_tui.manager.metriclog import MetricLog
-from pidec_tui.manager.schema import VERSION
+from pidec_tui.manager.schema import MIGRATIONS, VERSION
 
 
 @pytest.fixture
@@ -52,6 +52,29 @@ def test_a_newer_job_log_is_refused_and_left_alone(tmp_path: Path) -> None:
     with pytest.raises(JobLogError, match=r"has version 99, this pidec knows versions up to \d+.*Update pidec"):
         JobLog(path)
     assert apsw.Connection(str(path)).execute("SELECT name FROM sqlite_schema").fetchall() == [("future",)]
+
+
+def test_curves_of_an_older_job_log_are_carried_over(tmp_path: Path) -> None:
+    """Lost without it: every curve from before an update, or the NaN that tells where a run diverged."""
+    path = tmp_path / "jobs.db"
+    connection = apsw.Connection(str(path))
+    connection.execute(f"{MIGRATIONS[0]}; PRAGMA user_version = 1")
+    connection.execute("INSERT INTO names (name) VALUES ('b'), ('a')")
+    rows = [
+        (7, 1, 0, 1, 10, 1.5, 2.0),
+        (7, 1, 0, 2, 10, 1.5, None),
+        (8, 1, 0, 2, 5, 9.0, 4.0),
+        (7, 1, 1, 2, 20, 2.5, 3.0),
+    ]
+    connection.executemany(
+        "INSERT INTO metrics (job, attempt, seq, name, step, time, value) VALUES (?, ?, ?, ?, ?, ?, ?)", rows
+    )
+    connection.close()
+    metrics = MetricLog(JobLog(path))
+    points = metrics.points(7, key=None, after_row=0, limit=None)
+    assert [(p.seq, p.step, p.time, p.name, p.value) for p in points if p.name == "b"] == [(0, 10, 1.5, "b", 2.0)]
+    assert [(p.step, p.value) for p in points if p.name == "a"] == [(10, None), (20, 3.0)]
+    assert [p.value for p in metrics.points(8, key=None, after_row=0, limit=None)] == [4.0] and metrics.count() == 4
 
 
 def test_an_sqlite_with_the_wal_reset_bug_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,9 +195,8 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> JobLog:
             )
             log.insert_attempt(number, 1, state="succeeded", token=str(number), started=float(number))
         for job in (1, 500, 1000):
-            metrics.add_points(
-                job, 1, [(seq, f"m{k}", seq, seq, rng.random()) for seq in range(10_000) for k in range(10)]
-            )
+            lines = [(seq, seq, seq, {f"m{k}": rng.random() for k in range(10)}) for seq in range(10_000)]
+            metrics.add_rows(job, 1, lines)
     return log
 
 
@@ -196,15 +218,17 @@ def test_a_big_log_is_read_through_indexes(big: JobLog) -> None:
         metrics.latest(500)
         metrics.names(500)
         metrics.points(500, key="m1", after_row=0, limit=None)
-        metrics.points(500, key=None, after_row=250_000, limit=None)
+        metrics.points(500, key=None, after_row=25_000, limit=None)
         metrics.events(500, 0)
         big.find(500)
     finally:
         big.connection().exec_trace = None
     assert len(seen) > 6
-    scans = [step for step in seen if step.startswith("SCAN") and any(t in step for t in ("metrics", "events", "jobs"))]
+    scans = [
+        step for step in seen if step.startswith("SCAN") and any(t in step for t in ("metric_rows", "events", "jobs"))
+    ]
     assert not scans, scans
-    assert any("metrics_by_curve (job=? AND name=? AND rowid>?)" in step for step in seen), "a poll reads the tail only"
+    assert any("metric_rows_by_job (job=? AND rowid>?)" in step for step in seen), "a poll reads the tail only"
 
 
 def test_a_big_log_answers_quickly(big: JobLog) -> None:
@@ -217,7 +241,7 @@ def test_a_big_log_answers_quickly(big: JobLog) -> None:
     latest = time.perf_counter()
     assert len(metrics.points(500, key="m3", after_row=0, limit=None)) == 10_000
     curve = time.perf_counter()
-    assert metrics.points(500, key=None, after_row=299_990, limit=None) == []
+    assert metrics.points(500, key=None, after_row=29_990, limit=None) == []
     tail = time.perf_counter()
     assert listed - begin < 0.5
     assert latest - listed < 0.05

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,27 @@ def test_the_later_attempt_counts_where_two_speak_of_one_step(reader: Reader) ->
     rows = reader.manager.metrics(reader.job, after_row=1)
     assert [point.value for point in rows] == [2.0, 3.0, 2.5, 4.5], "a reader that goes on gets every row"
     assert [point.value for point in reader.manager.metrics(reader.job, limit=2)] == [1.0, 2.0]
+
+
+def test_curves_come_as_arrays_by_attempt_and_by_what_a_line_names(reader: Reader) -> None:
+    """Lost without it: the half second in which a long run's charts appear."""
+    reader.write(
+        row(0, 10, 1.0), {"seq": 1, "time": 2.0, "step": 20, "metrics": {"b": None, "a": 2.0}}, row(2, 30, 3.0)
+    )
+    reader.read()
+    reader.attempt(2)
+    reader.path = reader.path.with_name("second.jsonl")
+    reader.write(row(0, 20, 2.5))
+    reader.read()
+    blocks = reader.manager.curves(reader.job)
+    assert [(block.attempt, sorted(block.columns), list(block.steps)) for block in blocks] == [
+        (1, ["a"], [10, 30]),
+        (1, ["a", "b"], [20]),
+        (2, ["a"], [20]),
+    ]
+    assert list(blocks[0].columns["a"]) == [1.0, 3.0] and math.isnan(blocks[1].columns["b"][0])
+    assert list(blocks[1].times) == [2.0]
+    assert [list(block.steps) for block in reader.manager.curves(reader.job, after_row=blocks[0].last_row)] == [[20]]
 
 
 def test_an_attempt_that_starts_from_nothing_voids_the_curves_before_it(reader: Reader) -> None:
