@@ -104,7 +104,8 @@ class PidecWay:
 
     Args:
         variant: fields of the config that differ.
-        learner, rollouts: shared by the variants.
+        learner: shared by the variants.
+        rollouts: with the workers that such a run would have.
     """
 
     def __init__(self, name: str, variant: dict[str, bool], learner: DecoratorLearner, rollouts: Rollouts) -> None:
@@ -198,9 +199,12 @@ def contenders(setting: Setting, config: DecoratorConfig, device: torch.device) 
     """Both ways on the same base, and the decision steps of an episode."""
     with ExitStack() as stack:
         torch.manual_seed(0)
-        rollouts = Rollouts(config, CONTROL_MODE, 2, Quiet())  # type: ignore[arg-type]
-        stack.callback(rollouts.close)
-        task = rollouts.env.task
+        rollouts = {}
+        for overlap in (False, True):  # which decides about the number of workers
+            overlapping = config.model_copy(update={"overlap": overlap})
+            rollouts[overlap] = Rollouts(overlapping, CONTROL_MODE, 2, Quiet())  # type: ignore[arg-type]
+            stack.callback(rollouts[overlap].close)
+        task = rollouts[False].env.task
         base = DiffusionPolicy(task.obs_dim, task.act_dim, act_horizon=config.act_horizon, unet_dims=setting.unet_dims)
         theirs = UpstreamBase(
             task.obs_dim,
@@ -217,13 +221,17 @@ def contenders(setting: Setting, config: DecoratorConfig, device: torch.device) 
         set_precision(config.precision)
         for note in learner.prepare():
             print(f"  {note}", file=sys.stderr)
-        rollouts.begin(learner)
+        for each in rollouts.values():
+            each.begin(learner)
         fill_ours(learner)
         envs = make_simulators(config.env_id, CONTROL_MODE, base.obs_horizon, config.num_envs)
         stack.callback(envs.close)
         upstream = UpstreamWay(config, theirs, envs, device)
         fill_theirs(upstream.replay)
-        ours = [PidecWay(name, variant, learner, rollouts) for name, variant in VARIANTS.items()]
+        ours = [
+            PidecWay(name, variant, learner, rollouts[variant.get("overlap", False)])
+            for name, variant in VARIANTS.items()
+        ]
         yield [upstream, *ours], -(-task.max_episode_steps // config.act_horizon)
 
 
@@ -312,7 +320,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=10.0, help="a turn takes at least so long")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--num-envs", type=int, help="simulators; default: the setting's")
-    parser.add_argument("--num-workers", type=int, help="pidec's simulator processes; default: one per core")
+    parser.add_argument("--num-workers", type=int, help="pidec's simulator processes; default: as a run has")
     parser.add_argument("--env-backend", choices=["auto", "fast", "stock"], default="auto", help="pidec's simulators")
     parser.add_argument("--json", type=Path, help="file to write all figures to")
     return parser.parse_args(arguments)

@@ -101,6 +101,7 @@ class DecoratorLearner:
             ddim_steps=config.ddim_steps,
             generator=self.generators["acting"],
             graph=self.graph,
+            trace=device.type == "cpu" and config.engine != "eager",
             cuda=cuda,
         )
         self._graphs: dict[tuple[bool, bool], Any] = {}

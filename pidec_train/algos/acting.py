@@ -13,6 +13,7 @@ from ..models.diffusion_policy import DiffusionPolicy
 from ..models.residual import ResidualActor
 from .capture import capture, put_back
 from .sac import ActorInput, actor_sees
+from .traced import Work, traced
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Acting:
         res_scale, actor_input, ddim_steps: see `protocol.decorator_config`.
         generator: of all noise here, on the networks' device.
         graph: capture into CUDA graphs.
+        trace: run the base policy without Python, for updates in another thread.
         cuda: the interface of `torch.cuda`.
 
     Attributes:
@@ -57,18 +59,15 @@ class Acting:
         ddim_steps: int,
         generator: torch.Generator,
         graph: bool = False,
+        trace: bool = False,
         cuda: Any = torch.cuda,
     ) -> None:
         device, chunk = actor.action_scale.device, len(actor.action_scale)
         base.freeze()
         self._base, self._actor, self._generator = base, actor, generator
-        self._num_envs, self._res_scale, self._actor_input, self._ddim_steps = (
-            num_envs,
-            res_scale,
-            actor_input,
-            ddim_steps,
-        )
-        self._graph, self._cuda = graph, cuda
+        self._res_scale, self._actor_input = res_scale, actor_input
+        self._graph, self._trace, self._cuda = graph, trace, cuda
+        self._denoise: Work = lambda obs_seq, noise: base.sample_actions(obs_seq, noise, "ddim", ddim_steps)
         self._graphs: dict[str, Any] = {}
         self.notes: list[str] = []
         # What a captured piece reads and writes: two observations of each simulator, as an episode may end between.
@@ -84,7 +83,15 @@ class Acting:
         )
 
     def prepare(self) -> None:
-        """Capture, where that is wanted and works. The actor's weights must be what will be trained: see `capture`."""
+        """Capture or trace, where that is wanted and works. The actor's weights must be what will be trained: see
+        `capture`."""
+        if self._trace and not self._graph:
+            dice = torch.Generator().manual_seed(0)
+            shape = (len(self._obs_seq), self._base.pred_horizon, self._base.act_dim)
+            examples = [torch.randn(each, generator=dice) for each in (self._obs_seq.shape, shape)]
+            self._denoise, why = traced(self._denoise, *examples)
+            if why:
+                self.notes.append(f"the base policy cannot be traced, going on more slowly without: {why}")
         if not self._graph:
             return
         works: dict[str, Callable[[], None]] = {
@@ -142,9 +149,9 @@ class Acting:
         return self._choice
 
     def _sample(self, obs_seq: Tensor) -> Tensor:
-        return self._base.sample_actions(
-            obs_seq, sampler="ddim", num_steps=self._ddim_steps, generator=self._generator
-        ).flatten(1)
+        shape = (len(obs_seq), self._base.pred_horizon, self._base.act_dim)
+        noise = torch.randn(shape, generator=self._generator, device=obs_seq.device)
+        return self._denoise(obs_seq, noise).flatten(1)
 
     @torch.no_grad()
     def _run_base(self) -> None:

@@ -43,7 +43,7 @@ def _convolution(conv: nn.Conv1d) -> Stage:
 
     def apply(x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[2]) if size == 1 else _windows(x, size, stride, padding)
-        return torch.addmm(bias, rows, weight).view(len(x), -1, conv.out_channels)
+        return torch.addmm(bias, rows, weight).view(x.shape[0], -1, conv.out_channels)
 
     return apply
 
@@ -55,7 +55,7 @@ def _doubling(conv: nn.ConvTranspose1d) -> Stage:
     weight[0, :, 0], weight[1, :, 0] = w[:, :, 3], w[:, :, 1]  # even: the step before, and this one
     weight[1, :, 1], weight[2, :, 1] = w[:, :, 2], w[:, :, 0]  # odd: this one, and the step after
     weight, bias = weight.reshape(-1, 2 * outputs), cast(Tensor, conv.bias).detach().repeat(2)
-    return lambda x: torch.addmm(bias, _windows(x, 3, 1, 1), weight).view(len(x), -1, outputs)
+    return lambda x: torch.addmm(bias, _windows(x, 3, 1, 1), weight).view(x.shape[0], -1, outputs)
 
 
 def _conv_block(block: ConvBlock) -> Stage:

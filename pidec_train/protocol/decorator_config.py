@@ -95,7 +95,8 @@ class DecoratorConfig(JobConfig):
         "tf32", description="matrix products on a GPU; a CPU computes fp32 for tf32"
     )
     engine: Literal["auto", "eager", "graph"] = Field(
-        "auto", description="how updates and sampling run on a GPU: eager, or as CUDA graphs"
+        "auto",
+        description="how updates and sampling run: eagerly, or on a GPU as CUDA graphs (on a CPU auto traces the base)",
     )
     track: bool = Field(False, description="also log to Weights & Biases")
     wandb_project_name: str = Field("policy_decorator", description="W&B project")

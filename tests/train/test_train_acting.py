@@ -180,3 +180,36 @@ def test_acting_that_cannot_be_captured_goes_on_and_says_so() -> None:
     obs, base = seen(eager)
     one, other = (made.acting.choose(obs, base, 1.0, explore=False) for made in (eager, refused))
     assert torch.equal(one.actions, other.actions)
+
+
+def test_a_traced_base_takes_the_same_actions_for_any_number_of_simulators() -> None:
+    """It runs beside the updates on a CPU; another rounding is all that may differ, and nothing from call to call."""
+    eager, made = learner(ddim_steps=7), learner(ddim_steps=7)
+    assert made.prepare() == [], "it was not traced"
+    for count in (2 * ENVS, 1, ENVS, ENVS):
+        obs_seq = torch.randn(count, 2, made.base.obs_dim)
+        ours, theirs = made.acting.base_actions(obs_seq), eager.acting.base_actions(obs_seq)
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+        made.generators["acting"].set_state(copy_of(eager.generators["acting"]).get_state())
+
+
+def test_a_torch_that_cannot_trace_costs_speed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TorchScript is on its way out: the run goes on, and says why it is slower."""
+
+    def gone(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no such thing\nand more")
+
+    monkeypatch.setattr(torch.jit, "trace", gone)
+    made = learner()
+    notes = made.prepare()
+    assert len(notes) == 1 and "RuntimeError: no such thing" in notes[0] and "more slowly" in notes[0]
+    assert made.acting.base_actions(torch.randn(ENVS, 2, made.base.obs_dim)).shape == (ENVS, CHUNK)
+
+
+def test_a_trace_that_gives_other_numbers_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.jit, "trace", lambda work, examples, **_: lambda *args: work(*args) + 0.1)
+    eager, made = learner(), learner()
+    (note,) = made.prepare()
+    assert "cannot be traced" in note
+    obs_seq = torch.randn(ENVS, 2, made.base.obs_dim)
+    assert torch.equal(made.acting.base_actions(obs_seq), eager.acting.base_actions(obs_seq))
