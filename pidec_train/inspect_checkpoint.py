@@ -10,7 +10,7 @@ from typing import Any
 from .checkpoint import Checkpoint, open_checkpoint
 from .checkpoint_folder import damage
 from .evaluate import wilson_interval
-from .maniskill2 import LAYOUTS, inserted, is_maniskill2
+from .maniskill2 import LAYOUTS, MANISKILL2_MODES, inserted, is_maniskill2
 from .models.decorated_policy import DecoratedPolicy
 from .models.diffusion_policy import DiffusionPolicy
 from .protocol.config import DecoratorConfig
@@ -54,6 +54,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "origin": checkpoint.origin,
         "env_id": checkpoint.env_id,
         "control_mode": checkpoint.control_mode,
+        "maniskill2": checkpoint.origin == "policy_decorator" and _is_from_maniskill2(checkpoint, base.obs_dim),
         "step": checkpoint.step,
         "total_steps": total if type(total) is int else None,
         "created": info.created if info else None,
@@ -70,7 +71,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "weights": weights,
         "resumable": bool({"optimizer", "optimizers"} & checkpoint.payload.keys()),
         "residual": _residual(checkpoint, policy),
-        "parent_sha256": info.parent_sha256 if info else None,
+        "parent_sha256": info.parent_sha256 if info else _parent(checkpoint),
         "adapted": _adapted(checkpoint),
         "constant_inputs": base.constant_inputs.state() if base.constant_inputs else None,
         "size": checkpoint.path.stat().st_size,
@@ -119,6 +120,20 @@ def in_words(facts: dict[str, Any]) -> list[tuple[str, str]]:
         verdict = f"NOT OK: {facts['damage']}" if facts["damage"] else f"ok, sha256 {facts['sha256'][:16]}…"
     rows.append(("hash", verdict))
     return rows + [("note", note) for note in facts["notes"]]
+
+
+def _is_from_maniskill2(checkpoint: Checkpoint, obs_dim: int) -> bool:
+    """Whether its observations or its controller are ManiSkill2's."""
+    return checkpoint.control_mode in MANISKILL2_MODES.values() or is_maniskill2(checkpoint.env_id, obs_dim)
+
+
+def _parent(checkpoint: Checkpoint) -> str | None:
+    """Hash of the checkpoint that this one was made of, as it says itself: for those without a .json."""
+    holder, name = (checkpoint.payload.get("adapted"), "parent_sha256")
+    if checkpoint.kind == "decorator":
+        holder, name = checkpoint.payload["base"], "sha256"
+    told = holder.get(name) if isinstance(holder, dict) else None
+    return told if isinstance(told, str) and len(told) == 64 else None
 
 
 def _adapted(checkpoint: Checkpoint) -> dict[str, Any] | None:

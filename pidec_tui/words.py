@@ -6,6 +6,7 @@ import math
 import time
 
 from .charts.ticks import number
+from .manager.intervals import wilson as wilson
 
 # A shape and a word each, so that no meaning hangs on colour alone. All one cell wide in every common font.
 GLYPHS = {
@@ -76,14 +77,6 @@ def gib(count: float) -> str:
 def percent(share: float) -> str:
     """0.624 -> 62%."""
     return f"{share * 100:.0f}%"
-
-
-def wilson(successes: int, episodes: int, z: float = 1.959964) -> tuple[float, float]:
-    """95 % interval of a success rate. Source: Wilson 1927, score interval without continuity correction."""
-    p, n = min(successes / episodes, 1.0), episodes
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
 def bar(share: float, width: int) -> tuple[str, str]:
