@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from pidec_train.protocol.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, PidecError, did_you_mean
 
-from . import cli_actions
+from . import cli_actions, cli_checkpoints
 from .jobs import LANES
 
 _CHOICE = re.compile(r"invalid choice: '?([^' ]*)'? \(choose from (.*)\)")
@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     wait = action("wait", "wait for a job; exit code 0 if it succeeded", job=True, runs=True)
     wait.add_argument("--timeout", type=float, metavar="SECONDS")
     action("presets", "what can be added by name")
+    cli_checkpoints.add_options(action("checkpoints", "every checkpoint here and in the extra folders of the settings"))
     action("repair", "rebuild the job log from the run folders")
     runner = action("runner", "the process that runs the jobs")
     runner.add_argument("what", choices=("start", "stop", "status"))

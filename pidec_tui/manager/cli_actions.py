@@ -15,6 +15,7 @@ from pidec_train.protocol.config import CONFIG_MODELS
 from pidec_train.protocol.errors import EXIT_FAILED, PidecError
 from pidec_train.protocol.rundir import Workspace, find_workspace
 
+from . import cli_checkpoints
 from . import cli_output as output
 from .environment import missing_keys
 from .jobs import Job, JobState
@@ -330,6 +331,11 @@ def presets(options: Options) -> int:
     return 0
 
 
+def checkpoints(options: Options) -> int:
+    with _manager(options) as manager:
+        return cli_checkpoints.checkpoints(manager, options)
+
+
 # --- the manager itself ----------------------------------------------------------------------------------------------
 
 
@@ -375,5 +381,5 @@ def runner(options: Options) -> int:
 ACTIONS: dict[str, Callable[[Options], int]] = {
     "add": add, "list": list_jobs, "show": show, "log": log, "metrics": metrics, "cancel": cancel, "retry": retry,
     "hold": hold, "release": release, "edit": edit, "move": move, "wait": wait, "presets": presets, "repair": repair,
-    "runner": runner,
+    "runner": runner, "checkpoints": checkpoints,
 }  # fmt: skip

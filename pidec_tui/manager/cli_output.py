@@ -111,6 +111,11 @@ def preset_table(presets: Sequence[Preset]) -> None:
     _print_table(("name", "kind", "lane", "title", "from"), rows)
 
 
+def checkpoint_table(rows: Iterable[Sequence[str]]) -> None:
+    columns = ("run", "", "step", "success", "kind", "task", "obs", "normalised", "size", "saved", "origin", "")
+    _print_table(columns, rows)
+
+
 def progress(job: Job) -> str:
     """ "2,000 of 10,000 iterations"; "" before the first step."""
     if job.step is None:

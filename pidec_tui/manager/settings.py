@@ -29,6 +29,9 @@ class Settings(BaseModel):
     cancel_grace_s: float = Field(60, ge=0, description="seconds between SIGTERM and SIGKILL when a job is cancelled")
     idle_minutes: float = Field(15, gt=0, description="minutes without work after which the runner ends")
     poll_s: float = Field(0.4, ge=0.05, le=10, description="seconds between two looks of the runner")
+    checkpoint_folders: tuple[str, ...] = Field(
+        (), description="further folders with checkpoints, for the checkpoint browser"
+    )
 
 
 def user_settings_path() -> Path:
