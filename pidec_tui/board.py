@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .charts.series import Curve
+from .charts.series import Curve, XKind
 from .manager.gpus import GpuSample
 from .manager.host import HostSample
 from .manager.jobs import Job, JobEvent
@@ -41,7 +41,7 @@ class TraceView:
     def last(self, name: str) -> float | None:
         """The newest value that is a number."""
         curve = self.curves.get(name)
-        return next((y for y in reversed(curve.ys) if y == y), None) if curve else None
+        return curve.last() if curve else None
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,27 @@ class Machine:
 
 
 @dataclass
+class ChartChoices:
+    """How charts are drawn, for all jobs alike.
+
+    Attributes:
+        pins: metrics whose charts come first, in this order.
+        kind: what the x axis of the charts screen counts.
+        smooth: weight of the running average; 0: none.
+        clip: leave outliers out of the y axis.
+        marks: show checkpoints and resumes.
+        log_y: by metric, where it differs from what suits that metric.
+    """
+
+    pins: list[str] = field(default_factory=list)
+    kind: XKind = "step"
+    smooth: float = 0.0
+    clip: bool = False
+    marks: bool = True
+    log_y: dict[str, bool] = field(default_factory=dict)
+
+
+@dataclass
 class Board:
     """Everything on the screen. Fields of the selected job are empty until the feed has read them."""
 
@@ -83,6 +104,7 @@ class Board:
     runner_pid: int | None = None
     runner_known: bool = False
     troubles: dict[str, str] = field(default_factory=dict)  # what does not work right now, by part
+    charts: ChartChoices = field(default_factory=ChartChoices)
 
     def job(self) -> Job | None:
         """The selected job."""

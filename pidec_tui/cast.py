@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import contextlib
 import sys
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from .app import PidecApp
 from .board import Activity, CheckpointRow
 from .feed import checkpoint_rows, plain_lines
 from .filmstrip import Frame, Run, svg_of
-from .manager.jobs import Job, JobEvent, JobState, MetricPoint
+from .manager.jobs import Job, JobEvent, JobState, MetricBlock
 from .manager.manager import Manager
 from .motion.takes import Take, find_takes
 from .motion.tasks import CONTROL_HZ
@@ -70,36 +71,46 @@ class Replay:
     def __init__(self, manager: Manager, job_id: int) -> None:
         self.job = manager.job(job_id)
         self._others = [manager.job(other) for other in self.job.after]
-        self._points: list[MetricPoint] = manager.metrics(job_id)
+        self._blocks: list[MetricBlock] = manager.curves(job_id)
         self._events: list[JobEvent] = manager.events(job_id)
         self._checkpoints: tuple[CheckpointRow, ...] = ()
         with contextlib.suppress(OSError):
             self._checkpoints = checkpoint_rows(manager.checkpoint_dir(job_id))
         log = manager.log_path(job_id)
         self._log = plain_lines(log.read_bytes()) if log else []
-        if not self._points:
+        if not self._blocks:
             raise PidecError(f"job {job_id} has logged no metrics: there is nothing to replay")
-        self.begin = self._points[0].time
-        self.end = max(point.time for point in self._points)
+        self.begin = min(block.times[0] for block in self._blocks)
+        self.end = max(block.times[-1] for block in self._blocks)
 
     def at(self, now: float) -> Job:
         """The job as the queue showed it then."""
         if now >= self.end:
             return self.job
-        past = [point.step for point in self._points if point.time <= now]
+        past = [step for block in self._until(now) for step in block.steps]
         attempts = tuple(
             replace(each, state="running", ended=None) if each is self.job.attempts[-1] else each
             for each in self.job.attempts
         )
         return replace(
-            self.job, state=JobState.running, step=max(past, default=0), ended=None, reason="", attempts=attempts
+            self.job, state=JobState.running, step=int(max(past, default=0)), ended=None, reason="", attempts=attempts
         )
+
+    def _until(self, now: float) -> list[MetricBlock]:
+        """What had been logged by then."""
+        blocks = []
+        for block in self._blocks:
+            end = bisect_right(block.times, now)
+            columns = {name: values[:end] for name, values in block.columns.items()}
+            if end:
+                blocks.append(replace(block, steps=block.steps[:end], times=block.times[:end], columns=columns))
+        return blocks
 
     def show(self, app: PidecApp, now: float) -> None:
         """Put that moment on the app's board, and on its screen."""
         job, board = self.at(now), app.board
         trace = Trace(job.id)
-        trace.take(point for point in self._points if point.time <= now)
+        trace.take(self._until(now))
         board.jobs = [job, *self._others]
         board.selected = job.id
         board.activity = {job.id: trace.activity(job)} if job.state.active else {job.id: Activity()}

@@ -159,12 +159,12 @@ class Feed:
         self._traces[job_id] = trace  # newest last
         while len(self._traces) > KEEP_TRACES:
             del self._traces[next(iter(self._traces))]
-        points = self.manager.metrics(job_id, after_row=trace.last_row)
-        if trace.attempt and any(point.attempt > trace.attempt for point in points):
+        blocks = self.manager.curves(job_id, after_row=trace.last_row)
+        if trace.attempt and any(block.attempt > trace.attempt for block in blocks):
             # A new attempt may have started afresh, which makes the earlier ones' curves void: only a full read knows.
             trace = self._traces[job_id] = Trace(job_id)
-            points = self.manager.metrics(job_id)
-        trace.take(points)
+            blocks = self.manager.curves(job_id)
+        trace.take(blocks)
         return trace
 
     def _activity(self, job: Job) -> Activity:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pidec_train.protocol.metric_names import (
     ENV_STEPS_PER_MIN,
+    EVAL,
     EVAL_SUCCESS_AT_END,
     EVAL_SUCCESS_RATE,
     ITERS_PER_MIN,
+    METRICS,
     TRAIN_ACTOR_LOSS,
     TRAIN_LOSS,
     TRAIN_QF_LOSS,
@@ -23,6 +25,7 @@ from .trace import RATE
 _RATES = (ITERS_PER_MIN, ENV_STEPS_PER_MIN, RATE)
 _LOSSES = (TRAIN_LOSS, TRAIN_QF_LOSS, TRAIN_ACTOR_LOSS)
 _SUCCESSES = (EVAL_SUCCESS_RATE, TRAIN_SUCCESS_RATE)
+_SHARES = ("success_rate", "success_at_end", "residual_fraction")  # ends of the names of shares
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,14 @@ class Plan:
     note: str = "no numbers yet"
 
 
-def plans(names: Iterable[str], step_name: str, *, turn: int = 0) -> list[Plan]:
+def plans(names: Iterable[str], step_name: str, *, turn: int = 0, pins: Sequence[str] = ()) -> list[Plan]:
     """Three charts: how fast, how well it fits, how often it succeeds; a job's own metrics where it has none of these.
 
     Args:
         names: metrics that the job has logged.
         step_name: what it counts ("iteration", "demo", "episode"); "" if unknown.
         turn: the middle chart goes through all the other metrics, one further each time.
+        pins: metrics that come first in the middle chart.
     """
     have = set(names)
     unit = step_name or "step"
@@ -55,7 +59,7 @@ def plans(names: Iterable[str], step_name: str, *, turn: int = 0) -> list[Plan]:
 
     losses = [name for name in _LOSSES if name in have]
     rest = sorted(have - {*_RATES, *_SUCCESSES, EVAL_SUCCESS_AT_END, *losses})
-    middle = losses + rest
+    middle = list(dict.fromkeys([*(pin for pin in pins if pin in have), *losses, *rest]))
     own_curves = not losses and not success and bool(rest)  # a job that speaks only of metrics of its own
     second = _single(middle[turn % len(middle)], unit) if middle else _single(TRAIN_LOSS, unit)
     if own_curves and len(rest) > 1:
@@ -63,6 +67,19 @@ def plans(names: Iterable[str], step_name: str, *, turn: int = 0) -> list[Plan]:
     else:
         third = _success(success or EVAL_SUCCESS_RATE, have, unit)
     return [first, second, third]
+
+
+def every_plan(names: Iterable[str], step_name: str, *, pins: Sequence[str] = ()) -> list[Plan]:
+    """A chart for every metric: pinned ones, then the usual three, then all the others."""
+    names = list(names)
+    unit = step_name or "step"
+    usual = [plan for plan in plans(names, step_name) if any(name in names for name, _ in plan.metrics)]
+    pinned = [pin for pin in pins if pin in names]
+    alone = {plan.metrics[0][0]: plan for plan in usual if len(plan.metrics) == 1}
+    first = [alone.get(pin) or _single(pin, unit) for pin in pinned]
+    rest = [plan for plan in usual if plan.metrics[0][0] not in pinned or len(plan.metrics) > 1]
+    shown = {name for plan in (*first, *rest) for name, _ in plan.metrics}
+    return [*first, *rest, *(_single(name, unit) for name in sorted(names) if name not in shown)]
 
 
 def _rate_title(rate: str | None, unit: str) -> str:
@@ -73,7 +90,10 @@ def _single(name: str, unit: str) -> Plan:
     about = info(name)
     group, _, short = name.rpartition("/")
     title = "loss" if name == TRAIN_LOSS else short.replace("_", " ") if group in {"train", ""} else name
-    return Plan(f"{title} ({about.unit})" if about.unit else title, ((name, ""),), Axes(unit, log_y=about.log_scale))
+    title = f"{title} ({about.unit})" if about.unit else title
+    share = name.endswith(_SHARES) and name in METRICS
+    points = (name,) if name.startswith(EVAL) else ()
+    return Plan(title, ((name, ""),), Axes(unit, log_y=about.log_scale, percent=share), markers=points)
 
 
 def _success(name: str, have: set[str], unit: str) -> Plan:

@@ -2,15 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from operator import lt
 
 from pidec_train.protocol.metric_names import ENV_STEPS_PER_MIN, ITERS_PER_MIN
 
 from .board import Activity, TraceView
-from .charts.series import Series
-from .manager.jobs import Job, MetricPoint
+from .charts.series import Curve, Floats
+from .manager.jobs import Job, MetricBlock
 
 RATE = "steps_per_min"  # made here, from steps and times, for a job that logs no throughput
+_LOGGED = {ITERS_PER_MIN, ENV_STEPS_PER_MIN}
+
+
+class _Lines:
+    """Metrics that were always logged together: one x axis for all their curves, which so costs memory once.
+
+    Rows stay in the order of steps; of two that speak of one step, the later one counts.
+    """
+
+    def __init__(self) -> None:
+        self.xs: Floats = array("d")
+        self.times: Floats = array("d")
+        self.columns: dict[str, Floats] = {}
+        self._views: dict[str, Curve] = {}
+
+    def add(self, xs: Floats, times: Floats, columns: Mapping[str, Floats]) -> None:
+        """Append rows, or put those that come late into their places."""
+        self._views = {}
+        keep = bisect_left(self.xs, min(xs))
+        if keep == len(self.xs) and all(map(lt, xs, xs[1:])):
+            self.xs += xs
+            self.times += times
+            for name, values in columns.items():
+                self.columns.setdefault(name, array("d")).extend(values)
+            return
+        xs = self.xs[keep:] + xs
+        order = sorted(range(len(xs)), key=xs.__getitem__)  # stable: what was said later stays behind
+        order = [i for i, after in zip(order, [*order[1:], -1], strict=True) if after < 0 or xs[after] != xs[i]]
+        for name, values in columns.items():
+            whole = self.columns.setdefault(name, array("d"))
+            tail = whole[keep:] + values
+            whole[keep:] = array("d", [tail[i] for i in order])
+        tail = self.times[keep:] + times
+        self.times[keep:] = array("d", [tail[i] for i in order])
+        self.xs[keep:] = array("d", [xs[i] for i in order])
+
+    def split(self, names: Iterable[str]) -> _Lines:
+        """Take these metrics out: from now on they are logged without the others."""
+        other = _Lines()
+        other.xs, other.times = self.xs[:], self.times[:]
+        other.columns = {name: self.columns.pop(name) for name in names}
+        self._views = {}
+        return other
+
+    def views(self) -> dict[str, Curve]:
+        """Copies; the same objects as before where nothing was added since."""
+        if not self._views:
+            xs, times = self.xs[:], self.times[:]
+            self._views = {name: Curve(name, xs, ys[:], times=times) for name, ys in self.columns.items()}
+        return self._views
+
+    def last(self, name: str) -> float | None:
+        return next((y for y in reversed(self.columns[name]) if not math.isnan(y)), None)
 
 
 class Trace:
@@ -19,48 +76,81 @@ class Trace:
     def __init__(self, job_id: int) -> None:
         self.job_id = job_id
         self.last_row = 0
-        self._series: dict[str, Series] = {}
-        self._rate = Series()
         self.attempt = 0  # the newest one seen
-        self._first: tuple[int, float] | None = None  # (step, time) of the newest attempt's first row
-        self._last: tuple[int, float] | None = None
+        self._lines: dict[str, _Lines] = {}
+        self._rate = _Lines()
+        self._first: tuple[float, float] | None = None  # (time, step) of the newest attempt's first row
+        self._last: tuple[float, float] | None = None
 
-    def take(self, points: Iterable[MetricPoint]) -> None:
-        """Add what was read past `last_row`."""
-        for point in points:
-            self.last_row = max(self.last_row, point.row_id)
-            self._series.setdefault(point.name, Series()).add(point.step, point.value)
-            self._pace(point)
+    def take(self, blocks: Iterable[MetricBlock]) -> None:
+        """Add what was read past `last_row`, earlier attempts first."""
+        attempts: dict[int, list[MetricBlock]] = {}
+        for block in blocks:
+            self.last_row = max(self.last_row, block.last_row)
+            attempts.setdefault(block.attempt, []).append(block)
+            for lines, names in self._places(block.columns):
+                lines.add(block.steps, block.times, {name: block.columns[name] for name in names})
+        for attempt, told in attempts.items():
+            if attempt >= self.attempt:
+                self._pace(attempt, told)
 
-    def _pace(self, point: MetricPoint) -> None:
-        """Steps per minute between this row of metrics and the one before, none across attempts."""
-        if point.attempt < self.attempt:
-            return
-        if point.attempt > self.attempt or self._last is None:
-            self.attempt = point.attempt
-            self._first = self._last = (point.step, point.time)
-            return
-        steps, seconds = point.step - self._last[0], point.time - self._last[1]
-        if steps > 0 and seconds > 0:
-            self._rate.add(point.step, 60 * steps / seconds)
-            self._last = (point.step, point.time)
+    def _places(self, columns: Mapping[str, Floats]) -> list[tuple[_Lines, list[str]]]:
+        """Which of the block's metrics go on in which lines."""
+        new = _Lines()
+        groups: dict[int, tuple[_Lines, list[str]]] = {}
+        for name in columns:
+            lines = self._lines.get(name, new)
+            groups.setdefault(id(lines), (lines, []))[1].append(name)
+        places = []
+        for lines, names in groups.values():
+            own = lines.split(names) if 0 < len(names) < len(lines.columns) else lines
+            self._lines.update(dict.fromkeys(names, own))
+            places.append((own, names))
+        return places
+
+    def _pace(self, attempt: int, blocks: list[MetricBlock]) -> None:
+        """Steps per minute between each row of metrics and the one before, none across attempts.
+
+        A trainer that logs its own rate needs begin and end alone.
+        """
+        own = any(_LOGGED & set(block.columns) for block in blocks)
+        if own:
+            rows = [(block.times[at], block.steps[at]) for block in blocks for at in (0, -1)]
+        else:
+            rows = [row for block in blocks for row in zip(block.times, block.steps, strict=True)]
+        rows.sort()
+        if attempt > self.attempt:
+            self.attempt = attempt
+            self._first = self._last = rows.pop(0)
+        found: list[tuple[float, float, float]] = []
+        for time, step in rows:
+            assert self._last is not None  # an attempt that was seen has a first row
+            seconds, steps = time - self._last[0], step - self._last[1]
+            if steps > 0 and seconds > 0:
+                found.append((step, time, 60 * steps / seconds))
+                self._last = (time, step)
+        if found and not own:
+            xs, times, ys = (array("d", column) for column in zip(*found, strict=True))
+            self._rate.add(xs, times, {RATE: ys})
 
     def view(self) -> TraceView:
-        curves = {name: series.curve(name) for name, series in self._series.items()}
-        if not {ITERS_PER_MIN, ENV_STEPS_PER_MIN} & set(curves) and len(self._rate):
-            curves[RATE] = self._rate.curve(RATE)
-        return TraceView(self.job_id, curves, self._last[1] if self._last else None)
+        curves = {name: self._lines[name].views()[name] for name in self._lines}
+        if not _LOGGED & set(curves):
+            curves.update(self._rate.views())
+        return TraceView(self.job_id, curves, self._last[0] if self._last else None)
 
     def activity(self, job: Job) -> Activity:
         """Rate from the trainer's own figure where it gives one; the end from all this attempt did so far.
 
         The trainer's figure leaves evaluation time out, the end must not: so it goes by the clock.
         """
-        logged = self._series.get(ITERS_PER_MIN)
-        rate = (logged.last() if logged else None) or self._rate.last()
+        lines, name = self._lines.get(ITERS_PER_MIN), ITERS_PER_MIN
+        if lines is None and self._rate.columns:
+            lines, name = self._rate, RATE
+        rate = lines.last(name) if lines else None
         if not (self._first and self._last and job.total_steps):
             return Activity(rate)
-        (step, time), (first_step, first_time) = self._last, self._first
+        (time, step), (first_time, first_step) = self._last, self._first
         per_second = (step - first_step) / (time - first_time) if time > first_time else (rate or 0) / 60
         if per_second <= 0:
             return Activity(rate)

@@ -2,87 +2,101 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .braille import DOTS_X, DOTS_Y, cells_of_dots, dots_of_spans, text_of_cells
-from .envelope import Envelope, Floats, Points, columns_of, envelope
+from .braille import DOTS_X
+from .envelope import Envelope, envelope
+from .layers import MARKERS, TONES, Plot
+from .points import Floats, Points, intervals_of, nans_of, numbers, points_of
+from .scales import YAxis, x_labels, y_axis
 from .series import Axes, Curve
-from .ticks import linear_ticks, log_ticks, number
+from .smooth import ema
 
-MARKER = "●"
+MARKER = MARKERS[0]
 LEAST_WIDTH, LEAST_HEIGHT = 12, 3
 LEAST_PLOT = 2  # cells that are left for the curve beside the labels
+_MOST_LINES = 0.25  # of the columns; more checkpoints than this stand on the axis alone
 
 
 class Span(NamedTuple):
-    """A stretch of one row. `role` is "", "axis", "label" or "curve0", "curve1", ... in the order of the curves."""
+    """A stretch of one row. `role` is "", "axis", "label", "cursor", "checkpoint", "resume", "nan", or, with the tone
+    of a curve behind it, "curve0" or "band0"."""
 
     text: str
     role: str
 
 
+Rows = list[list[Span]]
+
+
 @dataclass(frozen=True)
-class _YAxis:
-    low: float
-    high: float
-    ticks: list[float]
-    labels: list[str]
+class Frame:
+    """Where the plot lies in a picture: from cell `left`, `width` cells wide, from `x_low` to `x_high`."""
 
-    def rows(self, values: Floats, height: int) -> Floats:
-        """Row of dots of each value, 0 at the top; NaN stays NaN."""
-        rows: Floats = np.floor((self.high - values) / (self.high - self.low) * (height - 1) + 0.5)
-        return rows
+    left: int
+    width: int
+    x_low: float
+    x_high: float
+
+    def x_at(self, cell: float) -> float:
+        """The x in the middle of a cell, counted from the picture's left edge; the nearest end outside the plot."""
+        share = (cell - self.left + 0.25) / max(self.width - 0.5, 1)
+        return self.x_low + min(max(share, 0.0), 1.0) * (self.x_high - self.x_low)
 
 
-def draw(curves: Sequence[Curve], width: int, height: int, axes: Axes | None = None) -> list[list[Span]]:
+@dataclass(frozen=True)
+class _Layer:
+    """A curve, made ready: its line, the band behind it (two edges), the numbers that the y axis must hold."""
+
+    curve: Curve
+    tone: int
+    line: Points
+    band: tuple[Points, Points] | None
+    bars: tuple[Floats, Floats, Floats]
+
+    def heights(self) -> list[Floats]:
+        edges = [edge.ys for edge in self.band] if self.band else []
+        return [ys for ys in (self.line.ys, *edges, self.bars[1], self.bars[2]) if len(ys)]
+
+
+def draw(curves: Sequence[Curve], width: int, height: int, axes: Axes | None = None) -> Rows:
     """Draw curves into `height` rows of exactly `width` cells.
 
     Where curves share a cell, its colour is that of the last of them. Without any number to draw, the rows say so.
     """
-    axes = axes or Axes()
-    data = [_points(curve, axes) for curve in curves]
-    if width < LEAST_WIDTH or height < LEAST_HEIGHT or not any(len(points.ys) for points in data):
-        return empty(width, height, "no numbers yet")
+    return picture(curves, width, height, axes)[0]
 
-    x_low, x_high = _x_range(data, axes)
-    y_axis = _y_axis([points.ys for points in data if len(points.ys)], axes, height)
+
+def picture(curves: Sequence[Curve], width: int, height: int, axes: Axes | None = None) -> tuple[Rows, Frame | None]:
+    """The same, and where its plot lies; None: there is none."""
+    axes = axes or Axes()
+    layers = [_layer(index, curve, axes) for index, curve in enumerate(curves)]
+    heights = [ys for layer in layers for ys in layer.heights()]
+    if width < LEAST_WIDTH or height < LEAST_HEIGHT or not heights:
+        zoomed = any(np.isfinite(numbers(curve.ys, log_y=axes.log_y)).any() for curve in curves)
+        return empty(width, height, "no numbers in this stretch" if zoomed else "no numbers yet"), None
+
+    scale = y_axis(heights, axes, height)
     axis_rows = 2 if height >= 6 else 1
-    plot_height = height - axis_rows
-    gutter = max([axes.label_width, *(len(label) for label in y_axis.labels)]) + 2
-    names = _end_labels(curves, data, y_axis, plot_height) if len(curves) > 1 else {}
-    right = min(max((len(name) for name, _ in names.values()), default=-1) + 1, width // 4)
+    gutter = max([axes.label_width, *(len(label) for label in scale.labels)]) + 2
+    right = min(max((len(curve.name) for curve in curves), default=-1) + 1, width // 4) if len(curves) > 1 else 0
     plot_width = width - gutter - right
     if plot_width < LEAST_PLOT:
-        return empty(width, height, "no room for its numbers")
+        return empty(width, height, "no room for its numbers"), None
 
-    envelopes = [envelope(points, x_low, x_high, plot_width * DOTS_X) for points in data]
-    cells, owner = _raster(envelopes, y_axis, plot_width, plot_height)
-    lines = [list(line) for line in text_of_cells(cells)]
-    _put_markers(lines, owner, curves, data, envelopes, y_axis, (x_low, x_high))
-
-    tick_rows = {
-        _cell_row(y_axis, tick, plot_height): label for tick, label in zip(y_axis.ticks, y_axis.labels, strict=True)
-    }
-    rows = []
-    for row, line in enumerate(lines):
-        label = tick_rows.get(row)
-        spans = [Span(f"{label or '':>{gutter - 2}} ", "label"), Span("┤" if label else "│", "axis")]
-        spans += _runs(line, owner[row])
-        if right:
-            name, index = names.get(row, ("", 0))
-            spans.append(Span(f" {name[: right - 1]:<{right - 1}}", f"curve{index}"))
-        rows.append(spans)
-    rows += _x_axis(x_low, x_high, axes.x_unit, gutter, plot_width, right, axis_rows)
-    return rows
+    plot = Plot(plot_width, height - axis_rows, scale, *_x_range(layers, axes))
+    on_axis = _fill(plot, layers, axes)
+    names = _end_labels(layers, plot) if len(curves) > 1 else {}
+    rows = _with_labels(plot, scale, gutter, names, right)
+    rows += _x_axis(plot, axes, gutter, right, axis_rows, on_axis)
+    return rows, Frame(gutter, plot_width, plot.x_low, plot.x_high)
 
 
-def empty(width: int, height: int, text: str) -> list[list[Span]]:
+def empty(width: int, height: int, text: str) -> Rows:
     """Rows of blanks with `text` in the middle."""
     blank = [Span(" " * width, "")]
     rows = [list(blank) for _ in range(height)]
@@ -96,137 +110,143 @@ def as_text(rows: Sequence[Sequence[Span]]) -> str:
     return "\n".join("".join(span.text for span in row).rstrip() for row in rows)
 
 
-def _points(curve: Curve, axes: Axes) -> Points:
-    if not len(curve.xs):
-        return Points(np.empty(0), np.empty(0), None)
-    xs, ys = np.frombuffer(curve.xs), np.frombuffer(curve.ys)
+def _layer(index: int, curve: Curve, axes: Axes) -> _Layer:
+    """With smoothing the line is the average, and the band what was logged; a group's band is its interval."""
+    tone = (index if curve.tone is None else curve.tone) % TONES
+    logged = points_of(curve, axes)
+    none = np.empty(0)
+    if curve.markers:
+        return _Layer(curve, tone, logged, None, intervals_of(curve, axes))
+    band, line = None, logged
+    if axes.smooth > 0 and len(curve.xs):
+        line = points_of(curve, axes, _smooth(curve.ys, axes))
+        band = (logged, logged)
+    if curve.lows is not None and curve.highs is not None and len(curve.xs):
+        low, high = (points_of(curve, axes, _smooth(edge, axes)) for edge in (curve.lows, curve.highs))
+        band = (low, high)
+    return _Layer(curve, tone, line, band, (none, none, none))
+
+
+def _smooth(values: object, axes: Axes) -> Floats:
+    """The average is of the values, not of their logarithms."""
+    smooth = ema(numbers(values), axes.smooth)  # type: ignore[arg-type]
     if axes.log_y:
         with np.errstate(divide="ignore", invalid="ignore"):
-            ys = np.log10(np.where(ys > 0, ys, np.nan))
-    return Points.of(xs, ys, axes.x_low, axes.x_high)
+            smooth = np.log10(np.where(smooth > 0, smooth, np.nan))
+    return smooth
 
 
-def _x_range(data: list[Points], axes: Axes) -> tuple[float, float]:
-    low = axes.x_low if axes.x_low is not None else min(float(p.xs[0]) for p in data if len(p.xs))
-    high = axes.x_high if axes.x_high is not None else max(float(p.xs[-1]) for p in data if len(p.xs))
+def _x_range(layers: list[_Layer], axes: Axes) -> tuple[float, float]:
+    some = [layer.line for layer in layers if len(layer.line.xs)]
+    low = axes.x_low if axes.x_low is not None else min(float(points.xs[0]) for points in some)
+    high = axes.x_high if axes.x_high is not None else max(float(points.xs[-1]) for points in some)
     return low, high
 
 
-def _y_axis(parts: list[Floats], axes: Axes, height: int) -> _YAxis:
-    """Ends, ticks and labels; for a logarithmic axis ends and ticks are exponents of ten."""
-    low, high = min(float(ys.min()) for ys in parts), max(float(ys.max()) for ys in parts)
-    most = max(2, min(6, height // 3 + 1))
-    if axes.percent:
-        low, high = min(low, 0.0), max(high, 1.0)
-        ticks = linear_ticks(low, high, most)
-        return _YAxis(low, high, ticks, [f"{number(tick * 100)}%" for tick in ticks])
-    if axes.from_zero:
-        low, high = min(low, 0.0), max(high, 0.0)
-    if high == low:
-        pad = (0.15 if axes.log_y else abs(low) * 0.1) or 1.0
-        low, high = low - pad, high + pad
-    else:
-        pad = (high - low) * 0.04
-        low, high = (low if axes.from_zero and low == 0 else low - pad), high + pad
-    if axes.log_y:
-        values = log_ticks(10**low, 10**high, most)
-        return _YAxis(low, high, [math.log10(v) for v in values if v > 0], _labels([v for v in values if v > 0]))
-    ticks = linear_ticks(low, high, most)
-    return _YAxis(low, high, ticks, _labels(ticks))
+def _fill(plot: Plot, layers: list[_Layer], axes: Axes) -> dict[int, tuple[str, str]]:
+    """All that stands in the plot; gives what belongs on the axis below: column -> (character, role)."""
+
+    def shape(points: Points) -> Envelope:
+        return envelope(points, plot.x_low, plot.x_high, plot.width * DOTS_X)
+
+    lines = {f"curve{layer.tone}" for layer in layers}
+    shapes = [shape(layer.line) for layer in layers]
+    for layer in layers:
+        if layer.band is not None:
+            low, high = layer.band
+            below, above = shape(low), shape(high)
+            plot.band(below.low, above.high, f"band{layer.tone}")
+    for layer, drawn in zip(layers, shapes, strict=True):
+        if not layer.curve.markers:
+            plot.line(drawn, f"curve{layer.tone}", lines)
+    for layer, drawn in zip(layers, shapes, strict=True):
+        marker, role = MARKERS[layer.tone if layer.curve.tone is not None else 0], f"curve{layer.tone}"
+        if axes.clip:
+            plot.arrows(drawn, role)
+        if layer.curve.markers:
+            plot.bars(*layer.bars, role)
+            plot.marks(layer.line.xs, layer.line.ys, marker, role)
+        elif len(drawn.lonely):
+            plot.marks(*_spots(plot, drawn.lonely), marker, role)
+        if axes.nan_marks:
+            plot.crosses(nans_of(layer.curve, axes))
+    return _thin(plot, axes)
 
 
-def _labels(ticks: list[float]) -> list[str]:
-    """As few digits as keep the labels apart."""
-    for digits in range(2, 9):
-        labels = [number(tick, digits) for tick in ticks]
-        if len(set(labels)) == len(labels):
-            return labels
-    return [repr(tick) for tick in ticks]
+def _spots(plot: Plot, lonely: Floats) -> tuple[Floats, Floats]:
+    """Columns of dots back to x."""
+    steps = max(plot.width * DOTS_X - 1, 1)
+    return plot.x_low + lonely[:, 0] / steps * (plot.x_high - plot.x_low), lonely[:, 1]
 
 
-def _cell_row(y_axis: _YAxis, value: float, plot_height: int) -> int:
-    return int(y_axis.rows(np.array([value]), plot_height * DOTS_Y)[0]) // DOTS_Y
+def _thin(plot: Plot, axes: Axes) -> dict[int, tuple[str, str]]:
+    """Cursor, resumes and checkpoints: lines behind the curves, and their feet on the axis."""
+    feet: dict[int, tuple[str, str]] = {}
+    shown = [mark for mark in axes.marks if plot.x_low <= mark.x <= plot.x_high]
+    if axes.cursor is not None and plot.x_low <= axes.cursor <= plot.x_high:
+        feet.update(dict.fromkeys(plot.upright([axes.cursor], "│", "cursor"), ("╂", "cursor")))
+    resumes = plot.upright([mark.x for mark in shown if mark.kind == "resume"], "╎", "resume")
+    for column in resumes:
+        feet.setdefault(column, ("↻", "resume"))
+    saved = [mark.x for mark in shown if mark.kind == "checkpoint"]
+    few = len(saved) <= max(1, plot.width * _MOST_LINES)
+    columns = plot.upright(saved, "┊", "checkpoint") if few else plot.columns(saved)
+    for column in columns:
+        feet.setdefault(column, ("◇", "checkpoint"))
+    return feet
 
 
-def _end_labels(
-    curves: Sequence[Curve], data: list[Points], y_axis: _YAxis, plot_height: int
-) -> dict[int, tuple[str, int]]:
-    """Row -> (name, index) of the curves, each as near to its last value as the others leave room."""
+def _end_labels(layers: list[_Layer], plot: Plot) -> dict[int, tuple[str, int]]:
+    """Row -> (name, tone) of the curves, each as near to its last value as the others leave room."""
     taken: dict[int, tuple[str, int]] = {}
-    for index, (curve, points) in enumerate(zip(curves, data, strict=True)):
-        if not len(points.ys):
+    for layer in layers:
+        free = [row for row in range(plot.height) if row not in taken]
+        if not len(layer.line.ys) or not free:
             continue
-        wish = _cell_row(y_axis, float(points.ys[-1]), plot_height)
-        free = [row for row in range(plot_height) if row not in taken]
-        if free:
-            taken[min(free, key=lambda row: abs(row - wish))] = (curve.name, index)
+        wish = plot.row_of(float(layer.line.ys[-1]))
+        taken[min(free, key=lambda row: abs(row - wish))] = (layer.curve.name, layer.tone)
     return taken
 
 
-def _raster(
-    envelopes: list[Envelope], y_axis: _YAxis, width: int, height: int
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """(height, width) braille patterns, and the index of the curve each cell belongs to (-1: none)."""
-    cells = np.zeros((height, width), dtype=np.uint8)
-    owner = np.full((height, width), -1)
-    for index, shape in enumerate(envelopes):
-        top = y_axis.rows(shape.high, height * DOTS_Y)
-        bottom = y_axis.rows(shape.low, height * DOTS_Y)
-        own = cells_of_dots(dots_of_spans(top, bottom, height * DOTS_Y))
-        cells |= own
-        owner[own > 0] = index
-    return cells, owner
+def _with_labels(plot: Plot, scale: YAxis, gutter: int, names: dict[int, tuple[str, int]], right: int) -> Rows:
+    """The plot between the labels of its y axis and the names of its curves."""
+    ticks = {plot.row_of(tick): label for tick, label in zip(scale.ticks, scale.labels, strict=True)}
+    rows = []
+    for row, stretches in enumerate(plot.rows()):
+        label = ticks.get(row)
+        spans = [Span(f"{label or '':>{gutter - 2}} ", "label"), Span("┤" if label else "│", "axis")]
+        spans += [Span(text, role) for text, role in stretches]
+        if right:
+            name, tone = names.get(row, ("", 0))
+            spans.append(Span(f" {name[: right - 1]:<{right - 1}}", f"curve{tone}"))
+        rows.append(spans)
+    return rows
 
 
-def _put_markers(
-    lines: list[list[str]],
-    owner: NDArray[np.int64],
-    curves: Sequence[Curve],
-    data: list[Points],
-    envelopes: list[Envelope],
-    y_axis: _YAxis,
-    x_range: tuple[float, float],
-) -> None:
-    """Dots, in place: every point of a curve that asks for them, and points that no line makes visible."""
-    height, columns = len(lines), len(lines[0]) * DOTS_X
-    for index, (curve, points, shape) in enumerate(zip(curves, data, envelopes, strict=True)):
-        at, values = shape.lonely[:, 0], shape.lonely[:, 1]
-        if curve.markers:
-            at, values = columns_of(points.xs, *x_range, columns).astype(float), points.ys
-        spots = np.column_stack([y_axis.rows(values, height * DOTS_Y) // DOTS_Y, at // DOTS_X]).astype(int)
-        for row, column in np.unique(spots, axis=0).tolist() if len(spots) else []:
-            if 0 <= row < height:
-                lines[row][column] = MARKER
-                owner[row, column] = index
-
-
-def _runs(line: list[str], owner: NDArray[np.int64]) -> list[Span]:
-    """One row of cells as spans of one colour each."""
-    starts = np.flatnonzero(np.diff(owner, prepend=owner[0] - 1)).tolist()
-    return [
-        Span("".join(line[start:end]), f"curve{owner[start]}" if owner[start] >= 0 else "")
-        for start, end in zip(starts, [*starts[1:], len(line)], strict=True)
-    ]
-
-
-def _x_axis(low: float, high: float, unit: str, gutter: int, width: int, right: int, rows: int) -> list[list[Span]]:
+def _x_axis(plot: Plot, axes: Axes, gutter: int, right: int, rows: int, feet: dict[int, tuple[str, str]]) -> Rows:
     """The axis line (with two rows) and its labels."""
-    ticks = linear_ticks(low, high, max(2, width // 8))
-    columns = columns_of(np.array(ticks), low, high, width).tolist()
-    labels = list(zip(columns, _labels(ticks), strict=True))
-    whole = gutter + width + right
+    unit, labels = axes.x_unit, x_labels(plot.x_low, plot.x_high, axes, plot.width)
+    whole = gutter + plot.width + right
     placed = _place(labels, gutter, whole - len(unit) - 1 if unit else whole)
     if len(placed) < 2 <= len(labels):  # numbers before words, where there is no room for both
         unit, placed = "", _place(labels, gutter, whole)
-    text, line = [" "] * whole, ["─"] * width
+    text, line = [" "] * whole, [("─", "axis")] * plot.width
     for start, column, label in placed:
         text[start : start + len(label)] = label
-        line[column] = "┬"
+        line[column] = ("┬", "axis")
+    for column, foot in feet.items():
+        line[column] = foot
     text[whole - len(unit) :] = unit
     label_row = [Span("".join(text), "label")]
     if rows == 1:
         return [label_row]
-    return [[Span(" " * (gutter - 1), ""), Span("└" + "".join(line), "axis"), Span(" " * right, "")], label_row]
+    spans = [Span(" " * (gutter - 1), ""), Span("└", "axis")]
+    for character, role in line:
+        if spans[-1].role == role:
+            spans[-1] = Span(spans[-1].text + character, role)
+        else:
+            spans.append(Span(character, role))
+    return [[*spans, Span(" " * right, "")], label_row]
 
 
 def _place(labels: list[tuple[int, str]], gutter: int, end: int) -> list[tuple[int, int, str]]:

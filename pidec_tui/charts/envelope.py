@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from .points import Floats, Points
 
 
 @dataclass(frozen=True)
@@ -23,31 +23,6 @@ class Envelope:
     low: Floats
     high: Floats
     lonely: Floats
-
-
-@dataclass(frozen=True)
-class Points:
-    """The numbers of a curve.
-
-    Attributes:
-        xs, ys: (N,) ascending x; without NaN and infinities.
-        piece: (N,) points with different numbers have a gap between them; None: there is no gap.
-    """
-
-    xs: Floats
-    ys: Floats
-    piece: NDArray[np.int64] | None
-
-    @classmethod
-    def of(cls, xs: Floats, ys: Floats, low: float | None = None, high: float | None = None) -> Points:
-        """Leave out what is no number, and what lies outside [low, high]."""
-        start = 0 if low is None else int(np.searchsorted(xs, low, "left"))
-        end = len(xs) if high is None else int(np.searchsorted(xs, high, "right"))
-        xs, ys = xs[start:end], ys[start:end]
-        finite = np.isfinite(ys)
-        if finite.all():
-            return cls(xs, ys, None)
-        return cls(xs[finite], ys[finite], np.cumsum(~finite)[finite])
 
 
 def columns_of(xs: Floats, x_low: float, x_high: float, columns: int) -> NDArray[np.int64]:

@@ -1,56 +1,136 @@
-"""The chart as a Textual widget. It draws again only when its data, size or theme changed."""
+"""The chart as a Textual widget. It draws again only when its data, size or theme changed, and then only the rows that
+look different: over a slow line that is most of what a refresh costs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.segment import Segment
 from rich.style import Style
+from textual import events
+from textual.geometry import Region
+from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
 from .series import Axes, Curve
 
-_MAX_CURVES = 6
+if TYPE_CHECKING:
+    from .chart import Frame
+
+_TONES = 6
+_MOST_CURVES = 12
+_TITLE = {"name": "chart--title", "value": "chart--value", "label": "chart--label"}
+_WHEEL = 0.8  # of the window's length, a notch closer
 
 
 class ChartView(Widget):
-    """Shows curves; colours come from the component classes `chart--curve0` ... `chart--curve5`."""
+    """Shows curves under a title; colours come from the component classes `chart--curve0` ... `chart--curve5`.
 
-    COMPONENT_CLASSES = {"chart--axis", "chart--label", *(f"chart--curve{i}" for i in range(_MAX_CURVES))}  # noqa: RUF012
+    The mouse is told to whoever holds the chart: `Zoomed` by the wheel, `Panned` by dragging, `Pointed` by a click.
+    """
+
+    COMPONENT_CLASSES = {  # noqa: RUF012 - Textual's own type
+        *("chart--axis", "chart--label", "chart--title", "chart--value", "chart--rule"),
+        *("chart--cursor", "chart--checkpoint", "chart--resume", "chart--nan"),
+        *(f"chart--{layer}{tone}" for layer in ("curve", "band") for tone in range(_TONES)),
+    }
 
     DEFAULT_CSS = """
-    ChartView { height: 1fr; min-height: 3; }
-    ChartView > .chart--axis { color: $faint; }
+    ChartView { height: 1fr; min-height: 4; }
+    ChartView > .chart--axis, ChartView > .chart--rule { color: $faint; }
     ChartView > .chart--label { color: $muted; }
+    ChartView > .chart--title { color: $primary; }
+    ChartView > .chart--value { color: $foreground; text-style: bold; }
+    ChartView > .chart--cursor { color: $foreground; }
+    ChartView > .chart--checkpoint { color: $faint; }
+    ChartView > .chart--resume { color: $warning; }
+    ChartView > .chart--nan { color: $error; text-style: bold; }
     ChartView > .chart--curve0 { color: $primary; }
     ChartView > .chart--curve1 { color: $warning; }
     ChartView > .chart--curve2 { color: $success; }
     ChartView > .chart--curve3 { color: $secondary; }
     ChartView > .chart--curve4 { color: $accent; }
     ChartView > .chart--curve5 { color: $error; }
+    ChartView > .chart--band0 { color: $primary 45%; }
+    ChartView > .chart--band1 { color: $warning 45%; }
+    ChartView > .chart--band2 { color: $success 45%; }
+    ChartView > .chart--band3 { color: $secondary 45%; }
+    ChartView > .chart--band4 { color: $accent 45%; }
+    ChartView > .chart--band5 { color: $error 45%; }
     """
+
+    class Zoomed(Message):
+        """The wheel was turned at `x`: show `factor` times as much."""
+
+        def __init__(self, x: float, factor: float) -> None:
+            super().__init__()
+            self.x = x
+            self.factor = factor
+
+    class Panned(Message):
+        """The picture was pulled by this share of its width, to the right if negative."""
+
+        def __init__(self, share: float) -> None:
+            super().__init__()
+            self.share = share
+
+    class Pointed(Message):
+        """A click at `x` of this chart."""
+
+        def __init__(self, view: ChartView, x: float) -> None:
+            super().__init__()
+            self.view = view
+            self.x = x
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
+        self.title = ""
+        self.drawn = 0  # how often it was drawn, for those who count
+        self._heading, self._better, self._note, self._chosen = "", "", "", False
         self._curves: tuple[Curve, ...] = ()
-        self._axes: Axes | None = None
-        self._note = ""
+        self._axes = Axes()
+        self.frame: Frame | None = None  # where the plot lies in it, below the title
         self._strips: list[Strip] | None = None
+        self._dragged: tuple[int, bool] | None = None  # column where the button is down; whether it has moved
 
-    def show(self, curves: Sequence[Curve], axes: Axes | None = None, note: str = "") -> None:
+    def show(
+        self,
+        name: str,
+        curves: Sequence[Curve],
+        axes: Axes,
+        *,
+        better: str = "",
+        note: str = "",
+        chosen: bool = False,
+    ) -> None:
         """Draw these curves from now on.
 
         Args:
-            curves: lines that differ from the ones shown cause one redraw; equal ones none.
-            axes: None for plain ones.
+            name: the title begins with it; numbers follow.
+            curves: ones that differ from those shown cause one redraw; the same ones none.
+            better: "up" or "down": which end of the y axis is; "": neither.
             note: what to say instead while there is nothing to draw.
+            chosen: whether keys that are about one chart are about this one.
         """
-        now = tuple(curves[:_MAX_CURVES])
-        if (now, axes, note) != (self._curves, self._axes, self._note):
-            self._curves, self._axes, self._note = now, axes, note
-            self._strips = None
+        now = tuple(curves[:_MOST_CURVES])
+        told = (name, axes, better, note, chosen)
+        same = len(now) == len(self._curves) and all(a.same(b) for a, b in zip(now, self._curves, strict=True))
+        if same and told == (self._heading, self._axes, self._better, self._note, self._chosen):
+            return
+        self._curves, (self._heading, self._axes, self._better, self._note, self._chosen) = now, told
+        before, self._strips = self._strips, None
+        if before is None or not self.is_on_screen:
             self.refresh()
+            return
+        self._strips = self._draw()
+        if len(before) != len(self._strips):
+            self.refresh()
+            return
+        rows = [y for y, (old, new) in enumerate(zip(before, self._strips, strict=True)) if old != new]
+        if rows:
+            self.refresh(*(Region(0, y, self.size.width, 1) for y in rows))
 
     def notify_style_update(self) -> None:
         super().notify_style_update()
@@ -65,16 +145,67 @@ class ChartView(Widget):
         return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width, self.rich_style)
 
     def _draw(self) -> list[Strip]:
-        from .chart import draw, empty  # numpy only once there is something to draw: the first paint goes without
+        from .chart import empty, picture  # numpy only once there is something to draw: the first paint goes without
 
+        self.drawn += 1
         width, height = self.size
         if any(len(curve.xs) for curve in self._curves):
-            rows = draw(self._curves, width, height, self._axes)
+            rows, self.frame = picture(self._curves, width, height - 1, self._axes)
         else:
-            rows = empty(width, height, self._note)
+            rows, self.frame = empty(width, height - 1, self._note), None
         styles: dict[str, Style] = {"": self.rich_style}
         for row in rows:
             for span in row:
                 if span.role not in styles:
                     styles[span.role] = self.get_component_rich_style(f"chart--{span.role}")
-        return [Strip([Segment(s.text, styles[s.role]) for s in row], width) for row in rows]
+        return [
+            self._title_strip(width),
+            *(Strip([Segment(span.text, styles[span.role]) for span in row], width) for row in rows),
+        ]
+
+    def _title_strip(self, width: int) -> Strip:
+        """A thin rule with the title in it; the chosen chart's begins with an arrow and is bold."""
+        from .readings import title_parts
+
+        rule = self.get_component_rich_style("chart--rule")
+        parts = title_parts(self._heading, self._curves, self._axes, self._better, max(width - 4, 0))
+        self.title = "".join(text for text, _ in parts)
+        bold = Style(bold=True) if self._chosen else Style()
+        segments = [Segment("▶ " if self._chosen else "─ ", rule + bold)]
+        segments += [Segment(text, self.get_component_rich_style(_TITLE[role]) + bold) for text, role in parts]
+        segments.append(Segment(" ", rule))
+        used = sum(segment.cell_length for segment in segments)
+        segments.append(Segment(("━" if self._chosen else "─") * max(width - used, 0), rule))
+        return Strip(segments).adjust_cell_length(width, rule)
+
+    # --- the mouse
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        self._wheel(event, _WHEEL)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        self._wheel(event, 1 / _WHEEL)
+
+    def _wheel(self, event: events.MouseEvent, factor: float) -> None:
+        if self.frame is not None:
+            event.stop()
+            self.post_message(self.Zoomed(self.frame.x_at(event.x), factor))
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        if self.frame is not None and event.button == 1:
+            self.capture_mouse()
+            self._dragged = (event.x, False)
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        if self._dragged is None or self.frame is None or event.x == self._dragged[0]:
+            return
+        self.post_message(self.Panned((self._dragged[0] - event.x) / self.frame.width))
+        self._dragged = (event.x, True)
+
+    def on_mouse_up(self, event: events.MouseUp) -> None:
+        if self._dragged is None:
+            return
+        self.release_mouse()
+        (_, moved), self._dragged = self._dragged, None
+        if not moved and self.frame is not None:
+            self.post_message(self.Pointed(self, self.frame.x_at(event.x)))

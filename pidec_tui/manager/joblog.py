@@ -11,7 +11,7 @@ import os
 import struct
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from .schema import MIGRATIONS, VERSION
 
 OLDEST_SQLITE = (3, 51, 3)  # before it, two processes that write and checkpoint can corrupt a WAL database
 BUSY_MS = 5000
+MOST = 1e200  # of a metric's value; sums and powers of larger ones are no numbers any more
 
 _ACTIVE = "('starting', 'running', 'stopping')"
 _JOB_COLUMNS = (
@@ -357,18 +358,19 @@ class _Packed:
     """SQL's `packed(value)`: numbers as little-endian doubles, one after the other; NULL as NaN."""
 
     def __init__(self) -> None:
-        self._values: list[float] = []
+        self._values: list[float | None] = []
 
     def step(self, *values: Any) -> None:
-        self._values += [math.nan if value is None else value for value in values]
+        self._values += values
 
     def final(self) -> bytes:
         return packed(self._values)
 
 
-def packed(values: Sequence[float]) -> bytes:
-    """The values of one line of metrics, as `metric_rows` holds them."""
-    return struct.pack(f"<{len(values)}d", *values)
+def packed(values: Collection[float | None]) -> bytes:
+    """The values of one line of metrics, as `metric_rows` holds them: NaN for none and what is as good as infinite."""
+    tidy = [value if value is not None and abs(value) <= MOST else math.nan for value in values]
+    return struct.pack(f"<{len(tidy)}d", *tidy)
 
 
 def _user_version(connection: apsw.Connection) -> int:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from array import array
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .joblog import JobLog, packed
+from .joblog import MOST, JobLog, packed
 from .jobs import JobEvent, MetricBlock, MetricPoint
 
 Row = tuple[int, int, float, Mapping[str, float | None]]  # seq, step, time, values by metric: one line
@@ -31,9 +30,9 @@ class MetricLog:
             names = tuple(sorted(metrics))
             if names not in sets:
                 sets[names] = self._set_id(names)
-            values = [_number(metrics[name]) for name in names]
-            inserts.append((job, attempt, seq, step, time, sets[names], packed(values)))
-            newest.update((name, (step, time, finite(value))) for name, value in metrics.items())
+            values = {name: finite(metrics[name]) for name in names}
+            inserts.append((job, attempt, seq, step, time, sets[names], packed(values.values())))
+            newest.update((name, (step, time, value)) for name, value in values.items())
         self._log.many(
             "INSERT OR IGNORE INTO metric_rows (job, attempt, seq, step, time, names, vals) "
             "VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -161,10 +160,6 @@ def without_superseded(points: list[MetricPoint]) -> list[MetricPoint]:
     return [point for point in points if point.attempt == newest[(point.name, point.step)]]
 
 
-def _number(value: float | None) -> float:
-    return value if value is not None and math.isfinite(value) else math.nan
-
-
 def finite(value: float | None) -> float | None:
-    """`value`, or None where it is not a number that a chart can draw."""
-    return value if value is not None and math.isfinite(value) else None
+    """`value`, or None where it is none that one can draw, or add to others."""
+    return value if value is not None and abs(value) <= MOST else None

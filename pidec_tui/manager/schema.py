@@ -105,7 +105,7 @@ CREATE TABLE metric_rows (
     step     INTEGER NOT NULL,
     time     REAL NOT NULL,
     names    INTEGER NOT NULL REFERENCES metric_sets (id),
-    vals     BLOB NOT NULL,                   -- a little-endian double for each name; NaN for NaN and infinity
+    vals     BLOB NOT NULL,                   -- a little-endian double for each name; NaN for none and infinity
     UNIQUE (job, attempt, seq)
 );
 CREATE INDEX metric_rows_by_job ON metric_rows (job);

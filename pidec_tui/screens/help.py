@@ -17,6 +17,8 @@ GROUPS = {
     "job": "The selected job",
     "view": "View",
     "list": "In lists",
+    "chart": "Charts",
+    "metric": "Choosing a metric",
     "log": "Log",
     "watch": "Watching episodes",
     "form": "Form",

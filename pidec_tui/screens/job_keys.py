@@ -26,6 +26,7 @@ class JobKeys(BoardScreen):
         Binding("l", "log", "log", id="job.log"),
         Binding("e", "edit", "edit", id="job.edit"),
         Binding("v", "watch", "watch", id="job.watch"),
+        Binding("o", "charts", "charts", id="job.charts"),
     ]
 
     def job(self) -> Job | None:
@@ -76,6 +77,12 @@ class JobKeys(BoardScreen):
             from .log import LogScreen
 
             self.app.push_screen(LogScreen(job))
+
+    def action_charts(self) -> None:
+        if self.job() is not None:
+            from .charts import ChartsScreen
+
+            self.app.push_screen(ChartsScreen())
 
     def action_edit(self) -> None:
         job = self.job()

@@ -7,16 +7,17 @@ from dataclasses import replace
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
-from textual.content import Content
 from textual.widgets import Static
+
+from pidec_train.protocol.metric_names import info
 
 from ..advice import advice, facts_of
 from ..board import Board
-from ..charts.ticks import number
 from ..charts.view import ChartView
+from ..charts.window import rounded_end
 from ..plans import Plan, plans
+from ..runtraces import Lens, RunTrace, run_trace
 from ..sentences import jobs_ahead, sentence
-from ..words import percent
 from .tail import LogTail
 
 CHARTS = 3
@@ -28,10 +29,11 @@ class ChartStack(Vertical):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.turn = 0  # which of the other metrics the middle chart shows
+        self._lens = Lens()
 
     def compose(self) -> ComposeResult:
         for place in range(CHARTS):
-            yield ChartView(id=f"chart{place}", classes="panel chart")
+            yield ChartView(id=f"chart{place}", classes="chart")
             if place == 0:
                 yield Static(id="advice")
         yield LogTail(id="biglog")
@@ -46,25 +48,33 @@ class ChartStack(Vertical):
         if plain:
             self.query_one("#biglog", LogTail).show(board.log or ())
             return
+        runs = [run_trace(job, board.trace, board.events)] if job and board.trace else []
         # One x axis for all three, so that a bend in one is found above and below it in the others.
         end = max((curve.xs[-1] for curve in curves.values() if len(curve.xs)), default=1.0)
-        for place, plan in enumerate(plans(curves, job.step_name if job else "", turn=self.turn)):
-            self._show_chart(place, plan, board, max(end, 1.0))
+        chosen = plans(curves, job.step_name if job else "", turn=self.turn, pins=board.charts.pins)
+        for place, plan in enumerate(chosen):
+            self._show_chart(place, plan, board, runs, rounded_end(0.0, max(end, 1.0)))
 
-    def _show_chart(self, place: int, plan: Plan, board: Board, end: float) -> None:
-        curves = board.trace.curves if board.trace else {}
-        view = self.query_one(f"#chart{place}", ChartView)
-        lines = [
-            curves[name].named(label, markers=name in plan.markers) for name, label in plan.metrics if name in curves
-        ]
-        axes = replace(plan.axes, x_low=0.0, x_high=end, label_width=4)
-        view.show(lines, axes, plan.note if board.selected is not None else "")
+    def _show_chart(self, place: int, plan: Plan, board: Board, runs: list[RunTrace], end: float) -> None:
+        choices = board.charts
         told = next((name for name, _ in plan.metrics if name in plan.markers), plan.metrics[0][0])
-        last = board.trace.last(told) if board.trace else None
-        value = "" if last is None else percent(last) if plan.axes.percent else number(last)
-        # Not as markup: a metric or a step may be called "[/]".
-        title = Content(plan.title)
-        view.border_title = title.append("  ").append(Content.styled(value, "b $foreground")) if value else title
+        axes = replace(
+            plan.axes,
+            x_low=0.0,
+            x_high=end,
+            label_width=4,
+            log_y=choices.log_y.get(plan.metrics[0][0], plan.axes.log_y),
+            smooth=choices.smooth,
+            clip=choices.clip,
+            marks=runs[0].marks if runs and choices.marks else (),
+        )
+        self.query_one(f"#chart{place}", ChartView).show(
+            plan.title,
+            self._lens.lines(runs, plan, "step"),
+            axes,
+            better=info(told).better,
+            note=plan.note if board.selected is not None else "",
+        )
 
     def _sentence(self, board: Board, now: float) -> Text:
         job = board.job()

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pidec_tui.charts.chart import as_text, draw
-from pidec_tui.charts.envelope import Points, envelope
+from pidec_tui.charts.envelope import envelope
+from pidec_tui.charts.points import Points
 from pidec_tui.charts.series import Axes, Curve, Series
 from pidec_tui.charts.ticks import linear_ticks, log_ticks, number
 

@@ -67,8 +67,8 @@ def test_curves_grow_by_rows_past_the_last(scene: Scene) -> None:
     listener.feed.watch(job.id)
     assert len(listener.one(TraceChanged).trace.curves["train/loss"].xs) == 10
     asked: list[int] = []
-    real = scene.manager.metrics
-    scene.manager.metrics = lambda job_id, **k: asked.append(k["after_row"]) or real(job_id, **k)  # type: ignore
+    real = scene.manager.curves
+    scene.manager.curves = lambda job_id, **k: asked.append(k["after_row"]) or real(job_id, **k)  # type: ignore
     scene.write(job, lines(11, 16))
     assert len(listener.one(TraceChanged).trace.curves["train/loss"].xs) == 15
     assert asked and min(asked) == 10

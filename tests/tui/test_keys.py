@@ -12,6 +12,7 @@ from rich.console import Console
 
 import pidec_tui
 from pidec_tui.app import PidecApp
+from pidec_tui.charts.view import ChartView
 from pidec_tui.manager.jobs import JobState
 from pidec_tui.screens.detail import DetailScreen
 from pidec_tui.screens.form import FormScreen
@@ -167,9 +168,9 @@ async def test_space_shows_another_metric(scene: Scene) -> None:
     busy(scene)
     async with app_of(scene).run_test(size=(120, 40)) as pilot:
         await go(pilot, 3)
-        assert str(pilot.app.screen.query_one("#chart1").border_title).startswith("loss")
+        assert pilot.app.screen.query_one("#chart1", ChartView).title.startswith("loss")
         await pressed(pilot, "space")
-        assert not str(pilot.app.screen.query_one("#chart1").border_title).startswith("loss")
+        assert not pilot.app.screen.query_one("#chart1", ChartView).title.startswith("loss")
         await pressed(pilot, "enter", "space")
         assert pilot.app.screen.query_one(ChartStack).turn == 1
 
@@ -376,7 +377,7 @@ def bindings() -> dict[str, str]:
 
 def test_no_key_is_left_out_and_none_is_tmuxs() -> None:
     """Lost: a key that nobody tries; and ctrl+b, which belongs to tmux."""
-    for other in ("test_form_keys", "test_watch"):  # their presses count too
+    for other in ("test_charts_keys", "test_form_keys", "test_watch"):  # their presses count too
         importlib.import_module(f"tests.tui.{other}")
     assert set(bindings()) == PRESSED
     assert not any("ctrl+b" in keys for keys in bindings().values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from pidec_tui.advice import Facts, advice, evaluating, facts_of
 from pidec_tui.board import Activity, Board, TraceView
 from pidec_tui.charts.series import Series
-from pidec_tui.manager.jobs import Attempt, Job, JobEvent, JobState, MetricPoint
+from pidec_tui.manager.jobs import Attempt, Job, JobEvent, JobState, MetricBlock
 from pidec_tui.plans import plans
 from pidec_tui.screens.detail import _told
 from pidec_tui.sentences import ends, jobs_ahead, progress, sentence
@@ -139,17 +140,15 @@ def test_wilson_interval(wins: int, n: int, low: float, high: float) -> None:
     assert wilson(wins, n) == pytest.approx((low, high), abs=1e-4)
 
 
-def points(attempt: int, rows: list[tuple[int, float]], first_id: int = 1) -> list[MetricPoint]:
-    return [
-        MetricPoint(first_id + i, attempt, i, step, time, "train/loss", 1.0 / step)
-        for i, (step, time) in enumerate(rows)
-    ]
+def rows(attempt: int, *at: tuple[int, float], name: str = "train/loss") -> list[MetricBlock]:
+    steps, times = (array("d", column) for column in zip(*at, strict=True))
+    return [MetricBlock(attempt, 1, steps, times, {name: array("d", [1.0] * len(at))})]
 
 
 def test_rate_and_end_come_from_steps_and_times() -> None:
     """Lost: rate and ETA of every job that logs no throughput, such as demos or an own script."""
     trace = Trace(42)
-    trace.take(points(1, [(100, NOW), (200, NOW + 60), (300, NOW + 120)]))
+    trace.take(rows(1, (100, NOW), (200, NOW + 60), (300, NOW + 120)))
     view = trace.view()
     assert list(view.curves[RATE].ys) == [100.0, 100.0]
     assert trace.activity(JOB) == Activity(100.0, NOW + 120 + 700 / 100 * 60)
@@ -158,8 +157,8 @@ def test_rate_and_end_come_from_steps_and_times() -> None:
 def test_a_resumed_run_is_not_slowed_by_the_night_in_between() -> None:
     """Lost: after an interruption the rate dips to nothing and the ETA is days away."""
     trace = Trace(42)
-    trace.take(points(1, [(100, NOW), (200, NOW + 60)]))
-    trace.take(points(2, [(200, NOW + 40_000), (300, NOW + 40_060)], first_id=3))
+    trace.take(rows(1, (100, NOW), (200, NOW + 60)))
+    trace.take(rows(2, (200, NOW + 40_000), (300, NOW + 40_060)))
     assert list(trace.view().curves[RATE].ys) == [100.0, 100.0]
     assert trace.activity(JOB).ends == NOW + 40_060 + 420
 
@@ -167,10 +166,10 @@ def test_a_resumed_run_is_not_slowed_by_the_night_in_between() -> None:
 def test_an_evaluation_that_ends_late_does_not_turn_rate_and_end_back() -> None:
     """Lost: while evaluations run beside the training, a rate below zero and an ETA of never."""
     trace = Trace(42)
-    trace.take(points(1, [(100, NOW), (200, NOW + 60), (300, NOW + 120)]))
-    trace.take([MetricPoint(4, 1, 3, 100, NOW + 125, "eval/success_rate", 0.5)])
+    trace.take(rows(1, (100, NOW), (200, NOW + 60), (300, NOW + 120)))
+    trace.take(rows(1, (100, NOW + 125), name="eval/success_rate"))
     assert trace.activity(JOB) == Activity(100.0, NOW + 120 + 700 / 100 * 60)
-    trace.take(points(1, [(400, NOW + 180)], first_id=5))
+    trace.take(rows(1, (400, NOW + 180)))
     view = trace.view()
     assert list(view.curves[RATE].ys) == [100.0, 100.0, 100.0]
     assert list(view.curves["eval/success_rate"].xs) == [100]

@@ -1,0 +1,124 @@
+"""What a chart's title says in numbers: last, best, change; or the values at the cursor. Pure."""
+
+from __future__ import annotations
+
+import math
+import time
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from .series import Axes, Curve
+from .ticks import number
+from .timeticks import duration_label
+
+Part = tuple[str, Literal["name", "value", "label"]]  # text, and how it is shown
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Numbers of one curve within the window; None where there is none.
+
+    Attributes:
+        last: the newest value.
+        best, best_x: the best value and where it was; None also where neither end is better.
+        since: what the change counts from: the value at the cursor, else the first in the window.
+    """
+
+    last: float | None = None
+    best: float | None = None
+    best_x: float | None = None
+    since: float | None = None
+
+
+def reading_of(curve: Curve, axes: Axes, better: str) -> Reading:
+    """Args: better: "up", "down", or "" where neither end is."""
+    xs = np.frombuffer(curve.xs) if len(curve.xs) else np.empty(0)
+    ys = np.frombuffer(curve.ys) if len(curve.xs) else np.empty(0)
+    shown = np.isfinite(ys)
+    if axes.x_low is not None:
+        shown &= xs >= axes.x_low
+    if axes.x_high is not None:
+        shown &= xs <= axes.x_high
+    xs, ys = xs[shown], ys[shown]
+    if not len(ys):
+        return Reading()
+    at = {"up": int(np.argmax(ys)), "down": int(np.argmin(ys))}.get(better)
+    since = ys[0] if axes.cursor is None else ys[_nearest(xs.tolist(), axes.cursor)]
+    best, best_x = (None, None) if at is None else (float(ys[at]), float(xs[at]))
+    return Reading(float(ys[-1]), best, best_x, float(since))
+
+
+def value_at(curve: Curve, x: float) -> float | None:
+    """The value of the point nearest to `x`; NaN where that is a gap, None without points."""
+    return curve.ys[_nearest(curve.xs, x)] if len(curve.xs) else None
+
+
+def _nearest(xs: Sequence[float], x: float) -> int:
+    at = bisect_left(xs, x)
+    return at - 1 if at == len(xs) or (at and x - xs[at - 1] <= xs[at] - x) else at
+
+
+def title_parts(name: str, curves: Sequence[Curve], axes: Axes, better: str, width: int) -> list[Part]:
+    """The title as far as it fits into `width` cells: name, values (at the cursor, else the last ones), then, where
+    the chart has one curve or one that is told apart by its marks, best and change."""
+    pieces: list[list[Part]] = [[(name, "name")]]
+    told = next((curve for curve in curves if curve.markers), curves[0] if curves else None)
+    single = len({curve.tone for curve in curves}) <= 1  # one run
+    shown = [told] if single and axes.cursor is None and told is not None else list(curves)
+    for curve in shown:
+        value = reading_of(curve, axes, "").last if axes.cursor is None else value_at(curve, axes.cursor)
+        if value is not None:
+            label = f"{curve.name} " if len(shown) > 1 and curve.name else ""
+            pieces.append([(f"  {label}", "label"), (value_text(value, axes), "value")])
+    if told is not None and single:
+        reading = reading_of(told, axes, better)
+        if reading.best is not None and reading.best_x is not None:
+            at = f" @{x_text(reading.best_x, axes)}"
+            pieces.append([("  best ", "label"), (value_text(reading.best, axes), "value"), (at, "label")])
+        if reading.last is not None and reading.since is not None and len(told.xs) > 1:
+            pieces.append([("  Δ ", "label"), (change_text(reading.since, reading.last, axes), "value")])
+    return _fitting(pieces, width)
+
+
+def _fitting(pieces: list[list[Part]], width: int) -> list[Part]:
+    (name, role), room = pieces[0][0], width
+    parts: list[Part] = [(name if len(name) <= width else f"{name[: max(width - 1, 0)]}…", role)]
+    room -= len(parts[0][0])
+    for piece in pieces[1:]:
+        length = sum(len(text) for text, _ in piece)
+        if length > room:
+            break
+        parts += piece
+        room -= length
+    return parts
+
+
+def value_text(value: float, axes: Axes) -> str:
+    if math.isnan(value):
+        return "NaN"
+    return f"{number(value * 100)}%" if axes.percent else number(value)
+
+
+def change_text(before: float, now: float, axes: Axes) -> str:
+    """Percentage points of shares; of other numbers the change in percent, where that means something."""
+    if axes.percent:
+        return f"{(now - before) * 100:+.0f} pp"
+    if before == 0 or before * now < 0 or abs(now) > 100 * abs(before):
+        return f"{'+' if now >= before else ''}{number(now - before)}"
+    return f"{100 * (now - before) / abs(before):+.{1 if abs(now - before) < 0.1 * abs(before) else 0}f}%"
+
+
+def x_text(x: float, axes: Axes) -> str:
+    """One x as a reader would say it."""
+    if axes.x_kind == "duration":
+        return duration_label(x, 60.0)
+    if axes.x_kind == "clock":
+        try:
+            return time.strftime("%a %H:%M", time.localtime(x))
+        except (OverflowError, ValueError, OSError):
+            return "-"
+    return number(x)

@@ -1,0 +1,142 @@
+"""Runs as the charts take them: curves, when they began, evaluations and marks. One, or several side by side: then each
+has a letter, which stands in the legend and beside its curves, so that no meaning hangs on colour alone. Pure.
+
+numpy is imported once there are curves: the dashboard's first paint goes without.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from weakref import WeakKeyDictionary
+
+from pidec_train.protocol.metric_names import EVAL
+
+from .board import TraceView
+from .charts.series import Curve, Mark, XKind
+from .manager.jobs import Job, JobEvent
+from .plans import Plan
+from .words import wilson
+
+LETTERS = "ABCDEFGHIJKL"
+_RATES = ("success_rate", "success_at_end")  # shares of episodes, which have an interval
+
+
+@dataclass(frozen=True, eq=False)
+class RunTrace:
+    """One run.
+
+    Attributes:
+        label: its number and name.
+        curves: by metric, along its steps.
+        began: unix seconds that "since start" counts from.
+        episodes: how many were evaluated, by step.
+        marks: checkpoints and resumes, by step.
+        env_steps: simulator steps by step; None where the run does not tell.
+    """
+
+    label: str
+    curves: Mapping[str, Curve]
+    began: float
+    episodes: Mapping[float, int] = field(default_factory=dict)
+    marks: tuple[Mark, ...] = ()
+    env_steps: Curve | None = None
+
+    def longest(self) -> Curve | None:
+        """The curve that tells best which step was when."""
+        return max(self.curves.values(), key=lambda curve: len(curve.xs), default=None)
+
+    def places(self, steps: Sequence[float], kind: XKind) -> list[float]:
+        """Where these steps lie on an axis."""
+        clock = self.longest()
+        if kind == "step" or clock is None or not steps:
+            return list(steps)
+        import numpy as np
+
+        from .charts.xaxis import moved
+
+        at = moved(np.array(steps, dtype=float), clock, kind, began=self.began, env_steps=self.env_steps)
+        places: list[float] = at.tolist()
+        return places
+
+
+def run_trace(job: Job, trace: TraceView, events: Sequence[JobEvent]) -> RunTrace:
+    """A job as the charts take it."""
+    episodes: dict[float, int] = {}
+    marks: list[Mark] = []
+    for event in events:
+        done = event.detail.get("episodes")
+        if event.event == "eval" and event.step is not None and isinstance(done, int) and done > 0:
+            episodes[event.step] = done
+        elif event.event == "checkpoint" and event.step is not None:
+            marks.append(Mark(event.step, "checkpoint"))
+        elif event.event == "start" and event.attempt > 1:
+            resumed = event.detail.get("resumed_step")
+            if isinstance(resumed, int) and resumed:
+                marks.append(Mark(resumed, "resume"))
+    times = [curve.times[0] for curve in trace.curves.values() if curve.times]
+    began = job.started if job.started is not None else min(times, default=0.0)
+    label = f"{job.id} {job.name}"
+    if not trace.curves:
+        return RunTrace(label, {}, began, episodes, tuple(marks))
+    from .charts.xaxis import env_steps_of
+
+    return RunTrace(label, trace.curves, began, episodes, tuple(marks), env_steps_of(trace.curves))
+
+
+class Lens:
+    """Brings curves to an axis and gives evaluations their intervals; what was made of a curve is kept for as long as
+    the curve is, so that a chart whose curve is the same has nothing to draw anew."""
+
+    def __init__(self) -> None:
+        self._made: WeakKeyDictionary[Curve, dict[object, Curve]] = WeakKeyDictionary()
+
+    def lines(self, runs: Sequence[RunTrace], plan: Plan, kind: XKind) -> list[Curve]:
+        """The curves of a chart, those of one run together."""
+        lines = []
+        for place, run in enumerate(runs):
+            for name, label in plan.metrics:
+                if name not in run.curves:
+                    continue
+                curve = self._with_intervals(run, name)
+                if kind != "step":
+                    curve = self._along(run, curve, kind)
+                markers = name in plan.markers
+                if len(runs) > 1:
+                    label = f"{LETTERS[place % len(LETTERS)]} {label}".rstrip()
+                lines.append(replace(curve, name=label, markers=markers, tone=place if len(runs) > 1 else None))
+        return lines
+
+    def _along(self, run: RunTrace, curve: Curve, kind: XKind) -> Curve:
+        from .charts.xaxis import along
+
+        # What was counted up to a step stays; behind the last count there is only a guess.
+        counted = run.env_steps is not None and bool(curve.xs) and run.env_steps.xs[-1] >= curve.xs[-1]
+        key = (kind, run.began, counted)
+        return self._kept(curve, key, lambda: along(curve, kind, began=run.began, env_steps=run.env_steps))
+
+    def _with_intervals(self, run: RunTrace, name: str) -> Curve:
+        curve = run.curves[name]
+        if not name.startswith(EVAL) or not name.endswith(_RATES) or not run.episodes:
+            return curve
+        known = sum(x in run.episodes for x in curve.xs)
+        return self._kept(curve, ("intervals", known), lambda: with_intervals(curve, run.episodes))
+
+    def _kept(self, curve: Curve, key: object, make: Callable[[], Curve]) -> Curve:
+        made = self._made.setdefault(curve, {})
+        if key not in made:
+            made[key] = make()
+        return made[key]
+
+
+def with_intervals(curve: Curve, episodes: Mapping[float, int]) -> Curve:
+    """Success rates with their 95 % intervals (Wilson), NaN where it is not known how many episodes there were."""
+    lows, highs = array("d"), array("d")
+    for step, rate in zip(curve.xs, curve.ys, strict=True):
+        count = episodes.get(step)
+        known = count is not None and 0 <= rate <= 1
+        low, high = wilson(round(rate * count), count) if known and count else (float("nan"), float("nan"))
+        lows.append(low)
+        highs.append(high)
+    return replace(curve, lows=lows, highs=highs)
