@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from textual.message import Message
 
@@ -11,6 +12,10 @@ from pidec_train.protocol.errors import PidecError
 from .board import Activity, CheckpointRow, Machine, TraceView
 from .manager.jobs import Job, JobEvent
 from .motion.takes import Take
+
+if TYPE_CHECKING:  # the browser is seldom the first thing that is looked at
+    from .manager.catalogue import Catalogue, Entry
+    from .manager.catalogue_order import Lineage
 
 
 class FeedMessage(Message, bubble=False):
@@ -85,13 +90,47 @@ class Trouble(Message, bubble=False):
 
 
 class EpisodesRead(Message, bubble=False):
-    """The kept episodes of a job, for whoever wants to watch them; none, and then why."""
+    """The kept episodes of a job (or of a checkpoint, by its name), for whoever wants to watch them; none, and then
+    why."""
 
-    def __init__(self, job: Job, takes: Sequence[Take], why: PidecError | None = None) -> None:
+    def __init__(self, job: Job | str, takes: Sequence[Take], why: PidecError | None = None) -> None:
         super().__init__()
         self.job = job
         self.takes = takes
         self.why = why
+
+
+class CatalogueRead(FeedMessage):
+    """The checkpoints as they are now.
+
+    Args:
+        looking: how many files without a .json are still to be looked into.
+    """
+
+    def __init__(self, catalogue: Catalogue, lineage: Lineage, looking: int) -> None:
+        super().__init__()
+        self.catalogue = catalogue
+        self.lineage = lineage
+        self.looking = looking
+
+
+class CheckpointJudged(Message, bubble=False):
+    """Whether a checkpoint may go into the trash, and what goes with it, sentences."""
+
+    def __init__(self, entry: Entry, goes_with_it: Sequence[str], why_not: PidecError | None) -> None:
+        super().__init__()
+        self.entry = entry
+        self.goes_with_it = list(goes_with_it)
+        self.why_not = why_not
+
+
+class CurvesRead(Message, bubble=False):
+    """The curves of a job that is not the selected one."""
+
+    def __init__(self, job: Job, trace: TraceView) -> None:
+        super().__init__()
+        self.job = job
+        self.trace = trace
 
 
 class Refused(Message, bubble=False):

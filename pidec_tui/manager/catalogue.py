@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from pidec_train.protocol.errors import PidecError
 from pidec_train.protocol.rundir import CheckpointInfo, Workspace, read_checkpoint_info, sidecar, step_of
@@ -127,6 +127,10 @@ class Catalogue:
         return next((entry for entry in self.entries if entry.path == path), None)
 
 
+# Size and time of a file, its tags, time and size of its .json: while they stay, so does what is known of it.
+_Look: TypeAlias = tuple[int, int, tuple[str, ...], tuple[int, int] | None]
+
+
 @dataclass(frozen=True)
 class _Found:
     """A `.pt` in a folder."""
@@ -150,7 +154,7 @@ class CatalogueReader:
     def __init__(self, workspace: Workspace, inspections: Inspections) -> None:
         self._workspace = workspace
         self._inspections = inspections
-        self._told: dict[Path, tuple[tuple[int, int], CheckpointInfo | None]] = {}
+        self._known: dict[Path, tuple[_Look, Entry]] = {}  # those whose .json could be read
 
     def read(
         self,
@@ -176,8 +180,10 @@ class CatalogueReader:
             # A file that is newer than what was said of it is another one under its name.
             more = [e for e in (evaluations or {}).get(found.path, []) if (e.when or now) >= found.status.st_mtime]
             job = runs.get(found.path.parent)
-            entries.append(replace(entry, job=job, evaluations=(*entry.evaluations, *more)))
-        self._told = {path: self._told[path] for entry in entries if (path := entry.path) in self._told}
+            if more or job != entry.job:
+                entry = replace(entry, job=job, evaluations=(*entry.evaluations, *more))
+            entries.append(entry)
+        self._known = {path: self._known[path] for entry in entries if (path := entry.path) in self._known}
         pending = [e for e in entries if e.condition == "unread" and not _in_making(e, now)]
         pending.sort(key=lambda entry: -entry.created)
         return Catalogue(tuple(entries), tuple(troubles), tuple(entry.path for entry in pending))
@@ -207,6 +213,10 @@ class CatalogueReader:
 
     def _entry(self, found: _Found, now: float) -> Entry:
         status = found.status
+        look = (status.st_size, status.st_mtime_ns, found.tags, found.told)
+        known = self._known.get(found.path)
+        if known is not None and known[0] == look:
+            return known[1]
         plain = Entry(
             found.path,
             found.root,
@@ -216,21 +226,16 @@ class CatalogueReader:
             tags=found.tags,
             step=step_of(found.path),
         )
-        info = self._info(found) if found.told else None
+        info = read_checkpoint_info(found.path) if found.told else None
         if info is not None:
-            return _told(plain, info)
+            entry = _told(plain, info)
+            self._known[found.path] = (look, entry)
+            return entry
         broken = "its .json is damaged: " if found.told else ""
         looked = self._inspections.known(found.path, status)
         if looked is None:
             return replace(plain, condition="unread", note=f"{broken}not looked into yet")
         return _looked_into(plain, looked, broken)
-
-    def _info(self, found: _Found) -> CheckpointInfo | None:
-        assert found.told is not None
-        known = self._told.get(found.path)
-        if known is None or known[0] != found.told:
-            known = self._told[found.path] = (found.told, read_checkpoint_info(found.path))
-        return known[1]
 
 
 def _folders_below(root: Path, seen: set[str], troubles: list[str]) -> Iterator[Path]:

@@ -59,6 +59,26 @@ def find_takes(manager: Manager, job: Job, checkpoint: Path | None = None) -> li
     return [Take(_label(file.policy, both), file) for file in found]
 
 
+def takes_beside(checkpoint: Path) -> list[Take]:
+    """The episodes that lie beside a checkpoint, whoever wrote it, with its base policy's.
+
+    Raises:
+        PidecError: there are none, with what to do.
+    """
+    try:
+        files = [path for path in (checkpoint.parent / BASE_EPISODES, episodes_file(checkpoint)) if path.exists()]
+        found = [file for path in files if (file := _read(path)) is not None]
+    except OSError as error:
+        raise PidecError(f"the episodes of {checkpoint.name} cannot be read: {error}") from None
+    if not episodes_file(checkpoint).exists() or not found:
+        raise PidecError(
+            f"{checkpoint.name} has no episodes to watch: its evaluation kept none, or it had none",
+            "e evaluates it; v then plays what that job has kept",
+        )
+    both = len({file.policy for file in found}) > 1
+    return [Take(_label(file.policy, both), file) for file in (found if both else found[-1:])]
+
+
 def starts(takes: Sequence[Take]) -> list[int]:
     """Seeds to watch: first those from which the policies fared differently, then the others of all, then the rest."""
     seeds = {episode.seed for take in takes for episode in take.file.episodes}

@@ -36,7 +36,7 @@ class WatchScreen(PidecScreen):
     """Plays in a loop, at real speed at first.
 
     Args:
-        job: whose episodes they are.
+        job: whose episodes they are; text for a checkpoint that no job of this workspace wrote.
         takes: one or two policies.
     """
 
@@ -54,7 +54,7 @@ class WatchScreen(PidecScreen):
     ]
     KEYS = ("watch.leave", "watch.pause", "watch.next", "watch.forward", "watch.view", "watch.faster", "watch.slower")
 
-    def __init__(self, job: Job, takes: Sequence[Take]) -> None:
+    def __init__(self, job: Job | str, takes: Sequence[Take]) -> None:
         super().__init__()
         self._job, self._takes = job, list(takes)
         self._seeds = starts(takes)
@@ -112,7 +112,7 @@ class WatchScreen(PidecScreen):
             f"start {self._start + 1} of {len(self._seeds)}, seed {self._seeds[self._start]}",
             f"{SPEEDS[self._speed]:g}×" if self._playing else "paused",
             self._takes[0].file.env_id,
-            f"job {self._job.id}, {self._job.name}",
+            self._job if isinstance(self._job, str) else f"job {self._job.id}, {self._job.name}",
         ]
         self.query_one("#watch-title", Static).update(Content(" · ".join(parts)), layout=False)
 

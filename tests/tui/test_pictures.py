@@ -11,6 +11,7 @@ import pytest
 from textual.pilot import Pilot
 
 from tests.tui.scene import H200, SMALL_HOST, Scene, app_of, busy, decorated, settled
+from tests.tui.shelves import answers, choose, opened, press, shelves
 
 Compare = Callable[..., bool]
 pytestmark = pytest.mark.usefixtures("presets")
@@ -151,3 +152,52 @@ def test_help(snap_compare: Compare, scene: Scene) -> None:
     """Lost: the list of keys."""
     busy(scene)
     assert snap_compare(app_of(scene), terminal_size=(100, 45), run_before=after("question_mark"))
+
+
+BROWSER_SIZES = pytest.mark.parametrize(
+    "size", [(160, 45), (100, 30), (60, 18)], ids=lambda size: f"{size[0]}x{size[1]}"
+)
+
+
+def browsing(*keys: str, at: str = "") -> Callable[[Pilot[Any]], Awaitable[None]]:
+    """Open the checkpoint browser, put the cursor on a checkpoint, press keys."""
+
+    async def run(pilot: Pilot[Any]) -> None:
+        await opened(pilot)
+        if at:
+            await choose(pilot, at)
+        await press(pilot, *keys)
+        await pilot.pause()
+
+    return run
+
+
+@BROWSER_SIZES
+def test_checkpoints(
+    snap_compare: Compare, scene: Scene, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    """Lost: the list of checkpoints, at each layout."""
+    answers(monkeypatch)
+    shelves(scene)
+    assert snap_compare(app_of(scene), terminal_size=size, run_before=browsing(at="000800000"))
+
+
+@BROWSER_SIZES
+def test_no_checkpoints(snap_compare: Compare, scene: Scene, size: tuple[int, int]) -> None:
+    """Lost: what to do where there are none yet."""
+    scene.add("demos", {"num_demos": 10}, name="demos")
+    assert snap_compare(app_of(scene), terminal_size=size, run_before=browsing())
+
+
+@pytest.mark.parametrize(
+    ("size", "keys"),
+    [((160, 45), "tt"), ((60, 18), ["enter"]), ((100, 30), ["equals_sign", "j", "equals_sign"])],
+    ids=["lineage", "one", "two"],
+)
+def test_checkpoints_closer(
+    snap_compare: Compare, scene: Scene, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], keys: list[str]
+) -> None:
+    """Lost: what stands on what; one checkpoint with its settings; two side by side."""
+    answers(monkeypatch)
+    shelves(scene)
+    assert snap_compare(app_of(scene), terminal_size=size, run_before=browsing(*keys, at="000020000"))
