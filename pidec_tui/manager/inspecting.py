@@ -70,7 +70,8 @@ class _Kept(BaseModel):
 
 
 class Inspections:
-    """The answers so far, and the way to more of them. May be used from several threads.
+    """The answers so far, and the way to more of them. May be used from several threads; nothing is read before the
+    first question.
 
     Args:
         folder: of the answers: the workspace's jobs folder.
@@ -79,9 +80,15 @@ class Inspections:
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
         self._lock = threading.Lock()
-        self._files = self._read()
+        self._answers: dict[str, Inspected] | None = None  # None: not read yet
         self._process: subprocess.Popen[str] | None = None
         self._stopped = False
+
+    @property
+    def _files(self) -> dict[str, Inspected]:
+        if self._answers is None:
+            self._answers = self._read()
+        return self._answers
 
     def known(self, path: Path, status: os.stat_result) -> Inspected | None:
         """The answer about this file as it is now; None: not looked into yet."""
@@ -168,8 +175,8 @@ class Inspections:
     def _keep(self, path: Path, found: Inspected) -> None:
         """Another dashboard may have added answers since: theirs stay."""
         with self._lock:
-            self._files = {**self._read(), **self._files, str(path): found}
-            newest = dict(list(self._files.items())[-MOST_KEPT:])
+            self._answers = {**self._read(), **self._files, str(path): found}
+            newest = dict(list(self._answers.items())[-MOST_KEPT:])
             with contextlib.suppress(OSError):  # then it is looked into again next time
                 write_atomic(self._path, _Kept(version=_VERSION, files=newest).model_dump_json().encode())
 

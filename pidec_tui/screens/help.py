@@ -19,6 +19,7 @@ GROUPS = {
     "list": "In lists",
     "chart": "Charts",
     "metric": "Choosing a metric",
+    "checkpoints": "Checkpoints",
     "log": "Log",
     "watch": "Watching episodes",
     "form": "Form",

@@ -26,6 +26,7 @@ class JobKeys(BoardScreen):
         Binding("l", "log", "log", id="job.log"),
         Binding("e", "edit", "edit", id="job.edit"),
         Binding("v", "watch", "watch", id="job.watch"),
+        Binding("b", "checkpoints", "checkpoints", id="view.checkpoints"),
         Binding("o", "charts", "charts", id="job.charts"),
     ]
 
@@ -94,6 +95,15 @@ class JobKeys(BoardScreen):
         from .form import FormScreen
 
         self.app.push_screen(FormScreen(job.kind, job.config, title=f"Edit job {job.id}, {job.name}", job=job))
+
+    def action_checkpoints(self) -> None:
+        """The browser, as it was left."""
+        if not self.app.is_screen_installed("checkpoints"):
+            from ..manager.shelf import Shelf
+            from .checkpoints import CheckpointsScreen
+
+            self.app.install_screen(CheckpointsScreen(Shelf(self.door.manager, self.door.clock)), "checkpoints")
+        self.app.push_screen("checkpoints")
 
     def action_watch(self) -> None:
         """Play the kept episodes of the job, or of the checkpoint under the cursor. They are read in a thread."""

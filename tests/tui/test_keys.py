@@ -377,7 +377,12 @@ def bindings() -> dict[str, str]:
 
 def test_no_key_is_left_out_and_none_is_tmuxs() -> None:
     """Lost: a key that nobody tries; and ctrl+b, which belongs to tmux."""
-    for other in ("test_charts_keys", "test_form_keys", "test_watch"):  # their presses count too
+    for other in (
+        "test_checkpoint_browser",
+        "test_charts_keys",
+        "test_form_keys",
+        "test_watch",
+    ):  # their presses count too
         importlib.import_module(f"tests.tui.{other}")
     assert set(bindings()) == PRESSED
     assert not any("ctrl+b" in keys for keys in bindings().values())
