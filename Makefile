@@ -8,6 +8,7 @@
 SHELL := /bin/bash
 VENV ?= .venv
 PIP_FLAGS ?=
+TEST_JOBS ?= 2# test processes; many tests wait for other processes, few need a core for long
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.pidec
 TEST_TOOLS := [test,check]
@@ -21,7 +22,7 @@ run: $(STAMP)-run
 install: $(STAMP)-run
 
 test: $(STAMP)-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile
 
 check: $(STAMP)-test
 	$(BIN)/ruff check .
