@@ -303,6 +303,7 @@ class Spec(BaseModel):
     fresh: bool = False  # the next attempt starts from nothing
     cancelled: bool = False
     preset: str | None = None
+    group_name: str = ""  # of the jobs that were queued as one
     created: float = 0.0
     code_version: str = ""
     cwd: str = ""

@@ -23,8 +23,9 @@ from .joblog import JobLog
 from .jobs import Job, JobState
 from .lanes import Slot
 from .launchers.local import launch
-from .queueing import dead_predecessor, waiting_sentence, write_spec_of
+from .queueing import write_spec_of
 from .statedir import Places
+from .waiting import dead_predecessor, waiting_sentence
 
 log = logging.getLogger("pidec.runner")
 

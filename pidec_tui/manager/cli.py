@@ -54,21 +54,24 @@ def _parser() -> argparse.ArgumentParser:
     add = action("add", "queue a preset, a preset file or a shell command", runs=True)
     add.add_argument("preset", nargs="?", metavar="PRESET|FILE.toml", help="see `pidec-jobs presets`")
     add.add_argument("--command", metavar="LINE", help="a shell command, run as in this shell")
-    add.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value")
-    add.add_argument("--name", help="default: the preset's, or kind and task")
-    add.add_argument("--lane", choices=LANES, help="default: as the job's kind needs")
-    add.add_argument("--after", action="append", default=[], metavar="ID", help="wait until these succeeded")
-    add.add_argument("--held", action="store_true", help="wait for `release`")
+    _options_of_new_jobs(add)
+    add.add_argument("--group", default="", metavar="NAME", help="a name that several jobs share; see cancel --group")
+    clone = action("clone", "queue a new job with the config of this one, and changes", job=True, runs=True)
+    _options_of_new_jobs(clone)
 
     listed = action("list", "the queue: active jobs, then the waiting, then the finished")
     listed.add_argument("--all", action="store_true", help="all finished jobs, not only the last ones")
+    listed.add_argument("--group", metavar="NAME", help="only the jobs of this group")
     action("show", "one job: config, attempts, last metrics", job=True)
     log = action("log", "what a job has printed", job=True)
     log.add_argument("-f", "--follow", action="store_true", help="go on until the job ends")
     log.add_argument("--attempt", type=int, metavar="N", help="default: the latest")
     metrics = action("metrics", "the curves of a job", job=True)
     metrics.add_argument("--key", metavar="NAME", help="one curve only, e.g. train/loss")
-    action("cancel", "take a job out of the queue, or stop it", job=True, runs=True)
+    cancel = action("cancel", "take a job out of the queue, or stop it", runs=True)
+    cancel.add_argument("job", metavar="ID", nargs="?", help="number of the job")
+    cancel.add_argument("--group", metavar="NAME", help="all jobs of a group that are not over, after a question")
+    cancel.add_argument("--yes", action="store_true", help="do not ask")
     retry = action("retry", "queue a failed or cancelled job again; it resumes", job=True, runs=True)
     retry.add_argument("--fresh", action="store_true", help="start from nothing; old checkpoints are set aside")
     retry.add_argument(
@@ -90,8 +93,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _options_of_new_jobs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value")
+    parser.add_argument(
+        "--sweep",
+        action="append",
+        default=[],
+        metavar="KEY=VALUES",
+        help="a job for each value, and each combination of several: --sweep seed=1..3 lr=1e-4,3e-4",
+    )
+    parser.add_argument("--name", help="default: the preset's, or kind and task")
+    parser.add_argument("--lane", choices=LANES, help="default: as the job's kind needs")
+    parser.add_argument("--after", action="append", default=[], metavar="ID", help="wait until these succeeded")
+    parser.add_argument("--held", action="store_true", help="wait for `release`")
+
+
 # What may follow the first value of an option that takes several.
-_SEVERAL = {"--set": re.compile(r"[\w-]+=.*", re.DOTALL), "--after": re.compile(r"#?\d+")}
+_SETTING = re.compile(r"[\w-]+=.*", re.DOTALL)
+_SEVERAL = {"--set": _SETTING, "--sweep": _SETTING, "--after": re.compile(r"#?\d+")}
 
 
 def _spread(argv: Sequence[str]) -> list[str]:

@@ -2,94 +2,38 @@
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import sys
 import time
-import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from pidec_train.protocol.config import CONFIG_MODELS
 from pidec_train.protocol.errors import EXIT_FAILED, PidecError
-from pidec_train.protocol.rundir import Workspace, find_workspace
+from pidec_train.protocol.rundir import find_workspace
 
 from . import cli_checkpoints
 from . import cli_output as output
-from .environment import missing_keys
-from .jobs import Job, JobState
+from .cli_common import (
+    Options,
+    because,
+    changed,
+    ensure_runner,
+    id_of,
+    is_new,
+    made,
+    open_manager,
+    say,
+    values_of,
+    workspace,
+)
+from .jobs import JobState
 from .manager import Manager, repair_workspace
 from .presets import broken_presets, list_presets, load_preset
-from .settings import toml_value
-from .specs import missing_files
 from .statedir import Places
+from .sweep import combinations
 
 POLL_S = 0.2
 FINISHED_SHOWN = 20
 _EMPTY = "the queue is empty: pidec-jobs add quickstart"
-
-Options = argparse.Namespace
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _workspace(options: Options) -> Workspace:
-    return Workspace(find_workspace(options.workspace))
-
-
-def _is_new(options: Options) -> bool:
-    """Whether there is no workspace yet where the command looks."""
-    return not any(path.exists() for path in (_workspace(options).runs, _workspace(options).jobs / "jobs.db"))
-
-
-@contextlib.contextmanager
-def _manager(options: Options, *, make: bool = False) -> Iterator[Manager]:
-    """The manager of the workspace. Only with `make` is one begun: looking from $HOME must not turn it into one."""
-    if not make and _is_new(options):
-        raise PidecError(
-            f"there is no workspace in {_workspace(options).root}",
-            "pidec-jobs add quickstart begins one there; --workspace DIR names another",
-        )
-    manager = Manager.open(options.workspace)
-    try:
-        yield manager
-    finally:
-        manager.close()
-
-
-def _id(text: str) -> int:
-    if not text.lstrip("#").isdecimal():
-        raise PidecError(f'"{text}" is no job: jobs have numbers', "pidec-jobs list shows them")
-    return int(text.lstrip("#"))
-
-
-def _values(kind: str, words: Sequence[str]) -> dict[str, Any]:
-    """`KEY=VALUE` words as values: TOML, a list with or without brackets, else text."""
-    values = {}
-    for word in words:
-        key, equals, text = word.partition("=")
-        if not equals or not key.strip():
-            raise PidecError(f"--set {word}: it must be KEY=VALUE, as in --set batch_size=256")
-        key = key.strip().replace("-", "_")
-        field = CONFIG_MODELS[kind].model_fields.get(key)
-        values[key] = toml_value(text, as_text=field is not None and _is_text(field.annotation))
-    return values
-
-
-def _is_text(annotation: Any) -> bool:
-    """Whether a field takes text only, so that `exp_name=123` means the three characters."""
-    if typing.get_origin(annotation) is typing.Literal:
-        return all(isinstance(choice, str) for choice in typing.get_args(annotation))
-    parts = [part for part in typing.get_args(annotation) if part is not type(None)] or [annotation]
-    return all(part is str or (part is not annotation and _is_text(part)) for part in parts)
-
-
-def _ensure_runner(manager: Manager, options: Options) -> None:
-    if not options.no_runner:
-        manager.ensure_runner()
 
 
 # --- changing --------------------------------------------------------------------------------------------------------
@@ -101,125 +45,137 @@ def add(options: Options) -> int:
             "add takes either a preset or --command LINE",
             "pidec-jobs presets lists the presets; pidec-jobs add quickstart queues one",
         )
-    after = [_id(word) for word in options.after]
-    with _manager(options, make=True) as manager:
+    after = [id_of(word) for word in options.after]
+    how = {"name": options.name, "lane": options.lane, "after": after, "held": options.held, "group": options.group}
+    with open_manager(options, make=True) as manager:
         if options.command is not None:
-            values = {**_values("command", options.set), "command": options.command}
-            made = [
-                manager.add("command", values, name=options.name, lane=options.lane, after=after, held=options.held)
-            ]
+            combinations("command", options.sweep)
+            values = {**values_of("command", options.set), "command": options.command}
+            jobs = [manager.add("command", values, **how)]
         else:
             preset = load_preset(manager.workspace, options.preset)
             chosen = preset.path if options.preset.endswith(".toml") else preset.name
-            made = manager.add_preset_jobs(
-                chosen,
-                _values(preset.kind, options.set),
-                name=options.name,
-                lane=options.lane,
-                after=after,
-                held=options.held,
+            values = values_of(preset.kind, options.set)
+            jobs = manager.add_preset_jobs(
+                chosen, values, sweep=combinations(preset.kind, options.sweep, values), **how
             )
-        for job in made:
-            _warn(job)
-        _ensure_runner(manager, options)
-        if options.json:
-            first = {"first": made[0].id} if len(made) > 1 else {}
-            output.as_json({"id": made[-1].id, **first})
-            return 0
-        for job in made:
-            waits = f", waiting for {job.waiting_for}" if job.waiting_for else ""
-            print(f"job {job.id} {job.state}: {job.name}{waits}{_because(job)}")
-    return 0
+        ensure_runner(manager, options)
+        return made(options, jobs, first=len(jobs) > 1 and not (options.sweep and jobs[0].group_name))
 
 
-def _warn(job: Job) -> None:
-    """What may go wrong with a job that was just added."""
-    warning = missing_keys(job.config)
-    if warning:
-        _say(f"warning: {warning}")
-    for missing in [] if job.after else missing_files(job.kind, job.config):
-        _say(f"warning: {missing}: there is no such file yet. If a job makes it: pidec-jobs add … --after ID")
-
-
-def _because(job: Job) -> str:
-    return f" ({job.reason})" if job.reason else ""
-
-
-def _changed(options: Options, manager: Manager, job: Job) -> int:
-    if options.json:
-        output.as_json(output.job_json(job))
-    else:
-        print(f"job {job.id} {job.state}: {job.name}{_because(job)}")
-    return 0
+def clone(options: Options) -> int:
+    with open_manager(options) as manager:
+        job = manager.job(id_of(options.job))
+        values = values_of(job.kind, options.set)
+        jobs = manager.clone(
+            job.id,
+            values,
+            name=options.name,
+            lane=options.lane,
+            after=[id_of(word) for word in options.after],
+            held=options.held,
+            sweep=combinations(job.kind, options.sweep, values),
+        )
+        ensure_runner(manager, options)
+        return made(options, jobs)
 
 
 def cancel(options: Options) -> int:
-    with _manager(options) as manager:
-        job = manager.cancel(_id(options.job))
+    if (options.job is None) == (options.group is None):
+        raise PidecError("cancel takes either the number of a job or --group NAME", "pidec-jobs list shows both")
+    with open_manager(options) as manager:
+        if options.group is not None:
+            return _cancel_group(options, manager)
+        job = manager.cancel(id_of(options.job))
         if job.state.active:
-            _ensure_runner(manager, options)
-        return _changed(options, manager, job)
+            ensure_runner(manager, options)
+        return changed(options, job)
+
+
+def _cancel_group(options: Options, manager: Manager) -> int:
+    """After a question: a group may be the work of days."""
+    left = [job for job in manager.group(options.group) if not job.state.finished]
+    running = [job for job in left if job.state.active]
+    if left and not options.yes:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise PidecError(f'cancel --group "{options.group}" would ask, but nobody is there', "--yes answers it")
+        say(f'Cancel {len(left)} jobs of group "{options.group}", {len(running)} of them running? [y/N] ', end="")
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            say("nothing was cancelled")
+            return EXIT_FAILED
+    jobs = manager.cancel_group(options.group)
+    if any(job.state.active for job in jobs):
+        ensure_runner(manager, options)
+    if options.json:
+        output.as_json([output.job_json(job) for job in jobs])
+    else:
+        for job in jobs:
+            print(f"job {job.id} {job.state}: {job.name}{because(job)}")
+    return 0
 
 
 def retry(options: Options) -> int:
-    with _manager(options) as manager:
-        job = manager.retry(_id(options.job), fresh=options.fresh, extend_to=options.extend_to)
-        _ensure_runner(manager, options)
-        return _changed(options, manager, job)
+    with open_manager(options) as manager:
+        job = manager.retry(id_of(options.job), fresh=options.fresh, extend_to=options.extend_to)
+        ensure_runner(manager, options)
+        return changed(options, job)
 
 
 def hold(options: Options) -> int:
-    with _manager(options) as manager:
-        return _changed(options, manager, manager.hold(_id(options.job)))
+    with open_manager(options) as manager:
+        return changed(options, manager.hold(id_of(options.job)))
 
 
 def release(options: Options) -> int:
-    with _manager(options) as manager:
-        job = manager.release(_id(options.job))
-        _ensure_runner(manager, options)
-        return _changed(options, manager, job)
+    with open_manager(options) as manager:
+        job = manager.release(id_of(options.job))
+        ensure_runner(manager, options)
+        return changed(options, job)
 
 
 def edit(options: Options) -> int:
-    with _manager(options) as manager:
-        job_id = _id(options.job)
-        values = _values(manager.job(job_id).kind, options.set)
-        return _changed(options, manager, manager.edit(job_id, values))
+    with open_manager(options) as manager:
+        job_id = id_of(options.job)
+        values = values_of(manager.job(job_id).kind, options.set)
+        return changed(options, manager.edit(job_id, values))
 
 
 def move(options: Options) -> int:
-    with _manager(options) as manager:
-        return _changed(options, manager, manager.move(_id(options.job), options.to))
+    with open_manager(options) as manager:
+        return changed(options, manager.move(id_of(options.job), options.to))
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
 def list_jobs(options: Options) -> int:
-    if _is_new(options):
-        output.as_json([]) if options.json else _say(_EMPTY)
+    if is_new(options):
+        output.as_json([]) if options.json else say(_EMPTY)
         return 0
-    with _manager(options) as manager:
+    with open_manager(options) as manager:
         jobs = manager.jobs()
+        if options.group is not None:
+            members = {job.id for job in manager.group(options.group)}
+            jobs = [job for job in jobs if job.id in members]
         if options.json:
             output.as_json([output.job_json(job) for job in jobs])
             return 0
         finished = [job for job in jobs if job.state.finished]
-        hidden = set() if options.all else {job.id for job in finished[FINISHED_SHOWN:]}
+        hidden = set() if options.all or options.group else {job.id for job in finished[FINISHED_SHOWN:]}
         if jobs:
             output.job_table([job for job in jobs if job.id not in hidden])
         else:
-            _say(_EMPTY)
+            say(_EMPTY)
         if hidden:
-            _say(f"and {len(hidden)} more that are finished: pidec-jobs list --all")
+            say(f"and {len(hidden)} more that are finished: pidec-jobs list --all")
         if manager.places.elsewhere:
-            _say(f"{manager.workspace.root} is on a network file system: the job log is in {manager.state_dir}")
+            say(f"{manager.workspace.root} is on a network file system: the job log is in {manager.state_dir}")
     return 0
 
 
 def show(options: Options) -> int:
-    with _manager(options) as manager:
-        job = manager.job(_id(options.job))
+    with open_manager(options) as manager:
+        job = manager.job(id_of(options.job))
         latest = manager.latest(job.id)
         if options.json:
             output.as_json(
@@ -231,8 +187,8 @@ def show(options: Options) -> int:
 
 
 def log(options: Options) -> int:
-    with _manager(options) as manager:
-        job = manager.job(_id(options.job))
+    with open_manager(options) as manager:
+        job = manager.job(id_of(options.job))
         path = manager.log_path(job.id, options.attempt)
         if options.json:
             text = path.read_text(encoding="utf-8", errors="replace") if path else ""
@@ -243,7 +199,7 @@ def log(options: Options) -> int:
             known = [attempt.number for attempt in job.attempts]
             if options.attempt is not None and known:
                 raise PidecError(f"job {job.id} has no attempt {options.attempt}", f"It has {known}")
-            _say(f"job {job.id} has printed nothing yet: it is {job.state}{_because(job)}")
+            say(f"job {job.id} has printed nothing yet: it is {job.state}{because(job)}")
         else:
             _copy(path, 0)
     return 0
@@ -256,7 +212,7 @@ def _follow(manager: Manager, job_id: int, attempt: int | None) -> None:
         job = manager.job(job_id)
         if job.waiting_for and job.waiting_for != said:
             said = job.waiting_for
-            _say(f"job {job_id} waits for {said}")
+            say(f"job {job_id} waits for {said}")
         over = job.state.finished or job.state is JobState.held
         path = manager.log_path(job_id, attempt)
         if path is not None:
@@ -265,7 +221,7 @@ def _follow(manager: Manager, job_id: int, attempt: int | None) -> None:
             offset = _copy(path, offset)
         if over:
             if path is None or job.state is JobState.held:
-                _say(f"job {job_id} is {job.state}{_because(job)}")
+                say(f"job {job_id} is {job.state}{because(job)}")
             return
         time.sleep(POLL_S)
 
@@ -281,8 +237,8 @@ def _copy(path: Path, offset: int) -> int:
 
 
 def metrics(options: Options) -> int:
-    with _manager(options) as manager:
-        job = manager.job(_id(options.job))
+    with open_manager(options) as manager:
+        job = manager.job(id_of(options.job))
         output.check_key(options.key, manager.metric_names(job.id), job.id)
         rows = output.metric_rows(manager.metrics(job.id, key=options.key))
         if options.json:
@@ -290,40 +246,40 @@ def metrics(options: Options) -> int:
         elif rows:
             output.metric_table(rows)
         else:
-            _say(f"job {job.id} has logged no metrics yet")
+            say(f"job {job.id} has logged no metrics yet")
     return 0
 
 
 def wait(options: Options) -> int:
     deadline = None if options.timeout is None else time.monotonic() + options.timeout
-    with _manager(options) as manager:
-        job_id = _id(options.job)
+    with open_manager(options) as manager:
+        job_id = id_of(options.job)
         job = manager.job(job_id)
         if not job.state.finished:
-            _ensure_runner(manager, options)
+            ensure_runner(manager, options)
         version = -1
         while not job.state.finished:
             if job.state is JobState.held and job.reason:
                 break  # nobody but a user will let it go on
             if deadline is not None and time.monotonic() >= deadline:
-                _say(f"job {job_id} is still {job.state} after {options.timeout:g} s")
+                say(f"job {job_id} is still {job.state} after {options.timeout:g} s")
                 break
             time.sleep(POLL_S)
             if manager.version() != version:
                 version, job = manager.version(), manager.job(job_id)
             elif manager.runner_pid() is None and not job.state.finished:
-                _ensure_runner(manager, options)  # it was killed, or stopped, while we wait
+                ensure_runner(manager, options)  # it was killed, or stopped, while we wait
         if options.json:
             output.as_json(output.job_json(job))
         elif job.state.finished or job.reason:
-            _say(f"job {job_id} {job.state}{_because(job)}")
+            say(f"job {job_id} {job.state}{because(job)}")
         return 0 if job.state is JobState.succeeded else EXIT_FAILED
 
 
 def presets(options: Options) -> int:
-    found = list_presets(_workspace(options))
-    for error in broken_presets(_workspace(options)):
-        _say(f"warning: {error.line()}")
+    found = list_presets(workspace(options))
+    for error in broken_presets(workspace(options)):
+        say(f"warning: {error.line()}")
     if options.json:
         output.as_json([output.preset_json(preset) for preset in found])
     else:
@@ -332,7 +288,7 @@ def presets(options: Options) -> int:
 
 
 def checkpoints(options: Options) -> int:
-    with _manager(options) as manager:
+    with open_manager(options) as manager:
         return cli_checkpoints.checkpoints(manager, options)
 
 
@@ -342,9 +298,9 @@ def checkpoints(options: Options) -> int:
 def repair(options: Options) -> int:
     report = repair_workspace(Places.of(find_workspace(options.workspace)))
     for folder in report.unreadable:
-        _say(f"warning: {folder} has no usable spec.json and was left out")
+        say(f"warning: {folder} has no usable spec.json and was left out")
     if report.set_aside:
-        _say(f"the damaged job log is kept as {report.set_aside}")
+        say(f"the damaged job log is kept as {report.set_aside}")
     if options.json:
         output.as_json(
             {
@@ -360,14 +316,14 @@ def repair(options: Options) -> int:
 
 
 def runner(options: Options) -> int:
-    if options.what != "start" and _is_new(options):
+    if options.what != "start" and is_new(options):
         output.as_json({"pid": None}) if options.json else print("no runner is up")
         return 0
-    with _manager(options, make=True) as manager:
+    with open_manager(options, make=True) as manager:
         if options.what == "start":
             manager.ensure_runner()
         elif options.what == "stop" and manager.stop_runner():
-            _say("the runner has ended; jobs that run go on, and the next runner takes them over")
+            say("the runner has ended; jobs that run go on, and the next runner takes them over")
         pid = manager.runner_pid()
         if options.json:
             output.as_json({"pid": pid})
@@ -379,7 +335,7 @@ def runner(options: Options) -> int:
 
 
 ACTIONS: dict[str, Callable[[Options], int]] = {
-    "add": add, "list": list_jobs, "show": show, "log": log, "metrics": metrics, "cancel": cancel, "retry": retry,
-    "hold": hold, "release": release, "edit": edit, "move": move, "wait": wait, "presets": presets, "repair": repair,
-    "runner": runner, "checkpoints": checkpoints,
+    "add": add, "clone": clone, "list": list_jobs, "show": show, "log": log, "metrics": metrics, "cancel": cancel,
+    "retry": retry, "hold": hold, "release": release, "edit": edit, "move": move, "wait": wait, "presets": presets,
+    "repair": repair, "runner": runner, "checkpoints": checkpoints,
 }  # fmt: skip

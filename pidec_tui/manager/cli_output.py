@@ -63,17 +63,20 @@ def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, heade
 
 def job_table(jobs: Sequence[Job]) -> None:
     rows = []
+    grouped = any(job.group_name for job in jobs)
     for job in jobs:
         what = f"waits for {job.waiting_for}" if job.waiting_for else job.reason
-        rows.append((str(job.id), job.state.value, job.lane, job.name, progress(job), _clock(job.started), what))
-    _print_table(("id", "state", "lane", "name", "progress", "started", "what"), rows)
+        name = (job.name, job.group_name) if grouped else (job.name,)
+        rows.append((str(job.id), job.state.value, job.lane, *name, progress(job), _clock(job.started), what))
+    names = ("name", "group") if grouped else ("name",)
+    _print_table(("id", "state", "lane", *names, "progress", "started", "what"), rows)
 
 
 def job_page(job: Job, latest: Mapping[str, float | None], checkpoints: Path, log: Path | None) -> None:
     facts = [
         ("job", f"{job.id} {job.name}"), ("kind", job.kind), ("state", job.state.value), ("lane", job.lane),
         ("waits for", job.waiting_for), ("because", job.reason), ("after", ", ".join(map(str, job.after))),
-        ("progress", progress(job)), ("preset", job.preset or ""),
+        ("progress", progress(job)), ("preset", job.preset or ""), ("group", job.group_name),
         ("checkpoints", str(checkpoints) if checkpoints.is_dir() else ""), ("log", str(log or "")),
         ("command", _command(job)),
     ]  # fmt: skip

@@ -12,7 +12,8 @@ from pidec_train.protocol.rundir import AttemptDir, ExitRecord, Workspace
 from .attempts import last_words
 from .joblog import JobLog
 from .jobs import Job, JobEvent, JobState
-from .queueing import hold_dependents, write_spec_of
+from .queueing import write_spec_of
+from .waiting import hold_dependents
 
 INTERRUPTIONS = 3  # in a row without a new checkpoint: something is wrong with the job, not with the machine
 

@@ -30,7 +30,7 @@ MOST = 1e200  # of a metric's value; sums and powers of larger ones are no numbe
 _ACTIVE = "('starting', 'running', 'stopping')"
 _JOB_COLUMNS = (
     "id, kind, name, state, lane, config, preset, after, position, waiting_for, reason, created, started, ended, "
-    "step, total_steps, step_name"
+    "step, total_steps, step_name, group_name"
 )
 _JOB_FIELDS = _JOB_COLUMNS.split(", ")
 _ATTEMPT_COLUMNS = "job, number, state, started, ended, pid, gpu, exit_code, signal, cause, resumed_step"

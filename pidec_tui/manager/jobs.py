@@ -107,6 +107,7 @@ class Job:
         waiting_for: why a queued job does not start, a sentence; "" if it waits for nothing.
         reason: why it is held, failed or cancelled, a sentence; "" if there is none.
         step, total_steps, step_name: progress, as the trainer tells it.
+        group_name: of the jobs that were queued as one (a sweep); "" for a job by itself.
     """
 
     id: int
@@ -126,6 +127,7 @@ class Job:
     step: int | None
     total_steps: int | None
     step_name: str
+    group_name: str = ""
     attempts: tuple[Attempt, ...] = ()
 
 

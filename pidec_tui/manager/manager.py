@@ -5,6 +5,7 @@ Every method is synchronous and quick, and may be called from any thread.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +17,12 @@ from . import control, repair
 from .joblog import JobLog
 from .jobs import Job, JobEvent, JobState, MetricBlock, MetricPoint
 from .metriclog import MetricLog
+from .newjobs import NewJob, swept
 from .presets import check_open, load_preset, preset_before
-from .queueing import NewJob, Queue
+from .queueing import Queue
 from .settings import Settings, load_settings
 from .statedir import Mounts, Places
+from .sweep import Combination, label, renamed
 
 NO_RUNNER = "a runner: none is up (pidec-jobs runner start)"
 
@@ -140,6 +143,7 @@ class Manager:
         after: Sequence[int] = (),
         preset: str | None = None,
         held: bool = False,
+        group: str = "",
         environ: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> Job:
@@ -155,12 +159,13 @@ class Manager:
             after: ids of the jobs that must succeed before.
             preset: name of the preset that the values came from.
             held: it waits for `release`.
+            group: name of a group that it joins, to be cancelled and compared with it.
             environ, cwd: to run in; by default this process's.
 
         Raises:
             PidecError: a wrong kind, key, value, lane or job id.
         """
-        new = NewJob(kind, values, name=name, lane=lane, after=after, preset=preset)
+        new = NewJob(kind, values, name=name, lane=lane, after=after, preset=preset, group=group)
         return self._queue.add([new], held=held, environ=environ, cwd=cwd)[-1]
 
     def add_preset(self, preset: str | Path, overrides: Mapping[str, Any] | None = None, **more: Any) -> Job:
@@ -176,6 +181,8 @@ class Manager:
         lane: str | None = None,
         after: Sequence[int] = (),
         held: bool = False,
+        group: str = "",
+        sweep: Sequence[Combination] = (),
         environ: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> list[Job]:
@@ -185,11 +192,15 @@ class Manager:
         that would come from it. `overrides`, `name` and `lane` are the preset's own; `after` is what the first of the
         two waits for, and `held` keeps both.
 
+        With a `sweep`, one job for each of its combinations is queued, all behind the same `first` one. They are a
+        group, called `group`, else `name`, else as the preset; with a number behind it where there is one of that name.
+
         Returns:
-            The jobs in the order in which they run, the preset's own last. Both are made, or none.
+            The jobs in the order in which they run, the preset's own last. All are made, or none.
         """
         chosen, values = load_preset(self.workspace, preset), dict(overrides or {})
-        check_open(chosen, values)
+        given = {**values, **sweep[0].values} if sweep else values
+        check_open(chosen, given)
         own = NewJob(
             chosen.kind,
             values,
@@ -198,16 +209,54 @@ class Manager:
             lane=lane or chosen.lane,
             preset=chosen.name,
             after=after,
+            group=group,
         )
-        new = [own]
-        first = preset_before(self.workspace, chosen, values)
+        before, first = None, preset_before(self.workspace, chosen, given)
         if first is not None:
             check_open(first, {})
             before = NewJob(
                 first.kind, {}, from_workspace=first.config, lane=first.lane, preset=first.name, after=after
             )
-            new = [before, replace(own, after=())]
-        return self._queue.add(new, held=held, environ=environ, cwd=cwd)
+            own = replace(own, after=())
+        if sweep:
+            return self._queue.add_group(before, swept(own, sweep), held=held, environ=environ, cwd=cwd)
+        return self._queue.add([before, own] if before else [own], held=held, environ=environ, cwd=cwd)
+
+    def clone(
+        self,
+        job_id: int,
+        changes: Mapping[str, Any],
+        *,
+        name: str | None = None,
+        lane: str | None = None,
+        after: Sequence[int] = (),
+        held: bool = False,
+        sweep: Sequence[Combination] = (),
+    ) -> list[Job]:
+        """Queue a new job with the config of this one, whatever has become of it, and some changes.
+
+        It runs in the same folder and environment, and comes after the same jobs, and those in `after`. A changed
+        relative path counts from this process's folder. With a `sweep`, one job for each combination, as a group.
+
+        Raises:
+            PidecError: there is no such job, or a wrong key or value.
+        """
+        job = self._queue.job(job_id)
+        cwd, environ = self._log.columns(job_id, "cwd", "environment")
+        new = NewJob(
+            job.kind,
+            {**job.config, **self._queue.from_here(job.kind, changes)},
+            name=name or (None if "command" in changes else renamed(job.name, label(changes))),
+            lane=lane or job.lane,
+            preset=job.preset,
+            after=[*job.after, *after],
+        )
+        if sweep:
+            jobs = swept(new, [replace(each, values=self._queue.from_here(job.kind, each.values)) for each in sweep])
+        else:
+            jobs = [new]
+        how = {"held": held, "environ": json.loads(environ), "cwd": Path(cwd)}
+        return self._queue.add_group(None, jobs, **how) if sweep else self._queue.add(jobs, **how)
 
     def edit(self, job_id: int, values: Mapping[str, Any]) -> Job:
         """Change values of a queued or held job's config. Raises PidecError for other states and wrong values."""
@@ -228,6 +277,14 @@ class Manager:
     def cancel(self, job_id: int) -> Job:
         """Take a waiting job out of the queue; ask the trainer of an active one to save its state and stop."""
         return self._queue.cancel(job_id)
+
+    def group(self, name: str) -> list[Job]:
+        """The jobs that were queued as this group, by id. Raises PidecError if there is none of that name."""
+        return self._queue.group(name)
+
+    def cancel_group(self, name: str) -> list[Job]:
+        """`cancel` for each job of a group that is not over, all of them or none. Gives those."""
+        return self._queue.cancel_group(name)
 
     def retry(self, job_id: int, *, fresh: bool = False, extend_to: int | None = None) -> Job:
         """Queue a failed or cancelled job again: it resumes from its last checkpoint unless `fresh`.

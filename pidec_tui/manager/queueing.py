@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,36 +19,11 @@ from pidec_train.protocol.rundir import LAST, Spec, Workspace
 from . import environment, specs
 from .joblog import JobLog
 from .jobs import LANES, Job, JobState
-from .presets import with_first
+from .newjobs import NewJob
+from .waiting import dead_predecessor, hold_dependents, waiting_sentence
 
 CANCELLED_BY_HAND = "cancelled by hand"
 MOST_STEPS = 2**63 - 1  # SQLite's integers
-
-
-@dataclass(frozen=True)
-class NewJob:
-    """A job that is asked for. See `Manager.add`.
-
-    Attributes:
-        from_workspace: values whose relative paths count from the workspace (a preset's); `values` win.
-    """
-
-    kind: str
-    values: Mapping[str, Any]
-    from_workspace: Mapping[str, Any] = field(default_factory=dict)
-    name: str | None = None
-    lane: str | None = None
-    preset: str | None = None
-    after: Sequence[int] = ()
-
-    def behind(self, job_id: int) -> NewJob:
-        """The same after that job, with its checkpoint where the values ask for it."""
-        return replace(
-            self,
-            values=with_first(self.values, job_id),
-            from_workspace=with_first(self.from_workspace, job_id),
-            after=[*self.after, job_id],
-        )
 
 
 class Queue:
@@ -77,18 +54,52 @@ class Queue:
     ) -> list[Job]:
         """Queue these jobs, all of them or none. Each comes after the one before it, whose checkpoint is `@first/best`
         in its values. Otherwise see `Manager.add`."""
+        with self._adding() as made:
+            for each in new:
+                if made:
+                    each = each.behind(made[-1])
+                made.append(self._insert(each, held, os.environ if environ is None else environ, cwd))
+        return [self.job(job_id) for job_id in made]
+
+    def add_group(
+        self,
+        first: NewJob | None,
+        new: Sequence[NewJob],
+        *,
+        held: bool = False,
+        environ: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> list[Job]:
+        """Queue these jobs side by side, all of them or none; each comes after `first`, if there is one.
+
+        They name one group; where another group bears that name already, theirs gets a number.
+        """
+        environ = os.environ if environ is None else environ
+        with self._adding() as made:
+            group = self._free_group(new[0].group)
+            if first is not None:
+                made.append(self._insert(first, held, environ, cwd))
+            for each in new:
+                each = replace(each.behind(made[0]) if first is not None else each, group=group)
+                made.append(self._insert(each, held, environ, cwd))
+        return [self.job(job_id) for job_id in made]
+
+    @contextlib.contextmanager
+    def _adding(self) -> Iterator[list[int]]:
+        """A transaction that makes jobs; the block puts down their ids, so that nothing is left if it fails."""
         made: list[int] = []
         try:
             with self._log.write():
-                for each in new:
-                    if made:
-                        each = each.behind(made[-1])
-                    made.append(self._insert(each, held, os.environ if environ is None else environ, cwd))
+                yield made
         except BaseException:
             for job_id in made:  # the rows are rolled back; a spec.json would bring them back at the next repair
                 specs.remove_spec(self._ws, job_id)
             raise
-        return [self.job(job_id) for job_id in made]
+
+    def _free_group(self, name: str) -> str:
+        taken = {row[0] for row in self._log.rows("SELECT DISTINCT group_name FROM jobs")}
+        names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+        return next(each for each in names if each not in taken)
 
     def _insert(self, new: NewJob, held: bool, environ: Mapping[str, str], cwd: Path | None) -> int:
         """One row and its spec.json, inside a transaction. Gives the id."""
@@ -110,6 +121,7 @@ class Queue:
             lane=lane,
             config=json.dumps(config),
             preset=new.preset,
+            group_name=_one_line(new.group),
             after=json.dumps(waits),
             position=self._log.last_position() + 1,
             waiting_for="" if held or reason else waiting_sentence(states),
@@ -186,18 +198,38 @@ class Queue:
     def cancel(self, job_id: int) -> Job:
         """Take a job out of the queue, or ask its trainer to stop."""
         with self._log.write():
-            job = self.job(job_id)
-            now = time.time()
-            if job.state.finished:
-                raise PidecError(f"job {job_id} is over already ({job.state})")
-            if job.state.waiting:
-                self._log.move(
-                    job_id, JobState.cancelled, ended=now, reason=CANCELLED_BY_HAND, waiting_for="", announce=1
-                )
-                hold_dependents(self._log, job_id, JobState.cancelled)
-            elif job.state is not JobState.stopping:
-                self._log.move(job_id, JobState.stopping, cancel_asked=now)
-            return self._written(job_id)
+            return self._cancel(job_id)
+
+    def cancel_group(self, name: str) -> list[Job]:
+        """Cancel what is left of a group, all at once. Raises PidecError if there is no such group, or it is over."""
+        with self._log.write():
+            found = self.group(name)
+            left = [job for job in found if not job.state.finished]
+            if not left:
+                raise PidecError(f'all {len(found)} jobs of group "{name}" are over already')
+            return [self._cancel(job.id) for job in left]
+
+    def group(self, name: str) -> list[Job]:
+        """The jobs of a group by their ids. Raises PidecError if there is none of that name, with the nearest one."""
+        found = [row[0] for row in self._log.rows("SELECT id FROM jobs WHERE group_name = ? ORDER BY id", (name,))]
+        if not found or not name:
+            rows = self._log.rows("SELECT DISTINCT group_name FROM jobs WHERE group_name != ''")
+            names = [row[0] for row in rows]
+            hint = did_you_mean(name, names) if names else "No job is in a group: pidec-jobs add … --sweep makes one"
+            raise PidecError(f'there is no group "{name}"', hint)
+        return [self.job(job_id) for job_id in found]
+
+    def _cancel(self, job_id: int) -> Job:
+        """Inside a transaction."""
+        job, now = self.job(job_id), time.time()
+        if job.state.finished:
+            raise PidecError(f"job {job_id} is over already ({job.state})")
+        if job.state.waiting:
+            self._log.move(job_id, JobState.cancelled, ended=now, reason=CANCELLED_BY_HAND, waiting_for="", announce=1)
+            hold_dependents(self._log, job_id, JobState.cancelled)
+        elif job.state is not JobState.stopping:
+            self._log.move(job_id, JobState.stopping, cancel_asked=now)
+        return self._written(job_id)
 
     def retry(self, job_id: int, *, fresh: bool, extend_to: int | None) -> Job:
         """Queue a failed or cancelled job again, at the end; to go on to `extend_to` a succeeded one, too."""
@@ -222,6 +254,10 @@ class Queue:
                 **longer,
             )
             return self._written(job_id)
+
+    def from_here(self, kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values that somebody gives now: relative paths made absolute, what was cleared as None."""
+        return specs.resolved_paths(kind, specs.without_blanks(kind, values), (Path.cwd(), self._ws.root))
 
     # --- helpers -----------------------------------------------------------------------------------------------------
 
@@ -304,42 +340,13 @@ def write_spec_of(log: JobLog, ws: Workspace, job_id: int) -> None:
             fresh=bool(fresh),
             cancelled=job.state is JobState.cancelled or asked is not None,
             preset=job.preset,
+            group_name=job.group_name,
             created=job.created,
             code_version=code,
             cwd=cwd,
             environment=json.loads(env),
         ),
     )
-
-
-def dead_predecessor(states: Mapping[int, JobState]) -> str:
-    """Why a job can never start, if one that it comes after failed or was cancelled; else ""."""
-    for job_id, state in sorted(states.items()):
-        if state is JobState.failed:
-            return f"job {job_id}, which it comes after, failed"
-        if state is JobState.cancelled:
-            return f"job {job_id}, which it comes after, was cancelled"
-    return ""
-
-
-def waiting_sentence(states: Mapping[int, JobState]) -> str:
-    """ "job 41", "jobs 41 and 42": those that have yet to succeed; "" if all have."""
-    left = [str(job_id) for job_id, state in sorted(states.items()) if state is not JobState.succeeded]
-    if not left:
-        return ""
-    return f"job {left[0]}" if len(left) == 1 else f"jobs {', '.join(left[:-1])} and {left[-1]}"
-
-
-def hold_dependents(log: JobLog, job_id: int, state: JobState) -> list[int]:
-    """Hold the queued jobs that come after one that failed or was cancelled. Gives their ids."""
-    reason = dead_predecessor({job_id: state})
-    rows = log.rows(
-        "SELECT id FROM jobs WHERE state = 'queued' AND EXISTS (SELECT 1 FROM json_each(after) WHERE value = ?)",
-        (job_id,),
-    )
-    for (other,) in rows:
-        log.move(other, JobState.held, reason=reason, waiting_for="")
-    return [other for (other,) in rows]
 
 
 def _length(model: JobConfig) -> int | None:

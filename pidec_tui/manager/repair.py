@@ -23,8 +23,9 @@ from .lease import beats
 from .locks import Lock, is_held
 from .metriclog import MetricLog
 from .procs import Started
-from .queueing import CANCELLED_BY_HAND, dead_predecessor, waiting_sentence, write_spec_of
+from .queueing import CANCELLED_BY_HAND, write_spec_of
 from .statedir import Places
+from .waiting import dead_predecessor, waiting_sentence
 
 WAIT_S = 120.0  # for another process that rebuilds
 
@@ -198,6 +199,7 @@ def _job_row(log: JobLog, spec: Spec) -> None:
         lane=spec.lane,
         config=json.dumps(spec.config),
         preset=spec.preset,
+        group_name=spec.group_name,
         after=json.dumps(spec.after),
         position=spec.position,
         created=spec.created,

@@ -30,9 +30,10 @@ from .lanes import GpuLane, Slot
 from .lease import Lease
 from .locks import Lock
 from .metriclog import MetricLog
-from .queueing import dead_predecessor, waiting_sentence, write_spec_of
+from .queueing import write_spec_of
 from .settings import Settings, load_settings
 from .statedir import Places
+from .waiting import dead_predecessor, waiting_sentence
 from .watch import Watch
 
 log = logging.getLogger("pidec.runner")

@@ -122,5 +122,10 @@ DROP TABLE moved;
 DROP TABLE metrics;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _ROWS)
+# Jobs that were queued as one, to be cancelled and compared as one.
+_GROUPS = """
+ALTER TABLE jobs ADD COLUMN group_name TEXT NOT NULL DEFAULT '';
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _ROWS, _GROUPS)
 VERSION = len(MIGRATIONS)
