@@ -11,7 +11,7 @@ import numpy as np
 from .braille import DOTS_X
 from .envelope import Envelope, envelope
 from .layers import MARKERS, TONES, Plot
-from .points import Floats, Points, intervals_of, nans_of, numbers, points_of
+from .points import Floats, Points, intervals_of, marked, nans_of, numbers, points_of
 from .scales import YAxis, x_labels, y_axis
 from .series import Axes, Curve
 from .smooth import ema
@@ -157,15 +157,14 @@ def _fill(plot: Plot, layers: list[_Layer], axes: Axes) -> dict[int, tuple[str, 
             below, above = shape(low), shape(high)
             plot.band(below.low, above.high, f"band{layer.tone}")
     for layer, drawn in zip(layers, shapes, strict=True):
-        if not layer.curve.markers:
-            plot.line(drawn, f"curve{layer.tone}", lines)
+        plot.line(drawn, f"curve{layer.tone}", lines)
     for layer, drawn in zip(layers, shapes, strict=True):
         marker, role = MARKERS[layer.tone if layer.curve.tone is not None else 0], f"curve{layer.tone}"
         if axes.clip:
             plot.arrows(drawn, role)
         if layer.curve.markers:
             plot.bars(*layer.bars, role)
-            plot.marks(layer.line.xs, layer.line.ys, marker, role)
+            plot.marks(*marked(layer.curve, axes), marker, role)
         elif len(drawn.lonely):
             plot.marks(*_spots(plot, drawn.lonely), marker, role)
         if axes.nan_marks:

@@ -83,10 +83,7 @@ def points_of(curve: Curve, axes: Axes, ys: Floats | None = None) -> Points:
         return Points(_NONE, _NONE, None)
     xs = np.frombuffer(curve.xs)
     ys = numbers(curve.ys, log_y=axes.log_y) if ys is None else ys
-    if not curve.markers:
-        return Points.of(xs, ys, axes.x_low, axes.x_high)
-    shown = np.isfinite(ys) & _within(xs, axes)
-    return Points(xs[shown], ys[shown], None)
+    return Points.of(xs, ys, axes.x_low, axes.x_high)
 
 
 def nans_of(curve: Curve, axes: Axes) -> Floats:
@@ -96,6 +93,15 @@ def nans_of(curve: Curve, axes: Axes) -> Floats:
     xs = np.frombuffer(curve.xs)
     gone = np.isnan(np.frombuffer(curve.ys))
     return xs[gone & _within(xs, axes)] if gone.any() else _NONE
+
+
+def marked(curve: Curve, axes: Axes) -> tuple[Floats, Floats]:
+    """(n,) x and y of the points themselves within the window, as the axis measures them."""
+    if not len(curve.xs):
+        return _NONE, _NONE
+    xs, ys = np.frombuffer(curve.xs), numbers(curve.ys, log_y=axes.log_y)
+    shown = np.isfinite(ys) & _within(xs, axes)
+    return xs[shown], ys[shown]
 
 
 def intervals_of(curve: Curve, axes: Axes) -> tuple[Floats, Floats, Floats]:
