@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from pidec_train.protocol.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, PidecError, did_you_mean
 
-from . import cli_actions, cli_checkpoints
+from . import cli_actions, cli_checkpoints, cli_top
 from .jobs import LANES
 
 _CHOICE = re.compile(r"invalid choice: '?([^' ]*)'? \(choose from (.*)\)")
@@ -67,7 +67,14 @@ def _parser() -> argparse.ArgumentParser:
     log.add_argument("-f", "--follow", action="store_true", help="go on until the job ends")
     log.add_argument("--attempt", type=int, metavar="N", help="default: the latest")
     metrics = action("metrics", "the curves of a job", job=True)
-    metrics.add_argument("--key", metavar="NAME", help="one curve only, e.g. train/loss")
+    metrics.add_argument("--key", action="append", default=[], metavar="NAME", help="these only, e.g. train/loss")
+    metrics.add_argument("--csv", action="store_true", help="step, time (unix seconds), a column a curve")
+    top = action("top", "a line a job: step, rate against its own median, loss, success, end; refreshed on a terminal")
+    top.add_argument("--every", type=float, default=cli_top.EVERY_S, metavar="SECONDS", help="default: 2")
+    top.add_argument("--once", action="store_true", help="print it once, as in a pipe")
+    report = action("report", "one HTML file: curves, config, evaluations, checkpoints, attempts, machine", job=True)
+    report.add_argument("--out", required=True, metavar="FILE.html")
+    report.add_argument("--force", action="store_true", help="write over a file that is there")
     cancel = action("cancel", "take a job out of the queue, or stop it", runs=True)
     cancel.add_argument("job", metavar="ID", nargs="?", help="number of the job")
     cancel.add_argument("--group", metavar="NAME", help="all jobs of a group that are not over, after a question")
@@ -110,7 +117,8 @@ def _options_of_new_jobs(parser: argparse.ArgumentParser) -> None:
 
 # What may follow the first value of an option that takes several.
 _SETTING = re.compile(r"[\w-]+=.*", re.DOTALL)
-_SEVERAL = {"--set": _SETTING, "--sweep": _SETTING, "--after": re.compile(r"#?\d+")}
+_METRIC = re.compile(r"[A-Za-z][\w./-]*")
+_SEVERAL = {"--set": _SETTING, "--sweep": _SETTING, "--after": re.compile(r"#?\d+"), "--key": _METRIC}
 
 
 def _spread(argv: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pidec_train.protocol.errors import EXIT_FAILED, PidecError
 from pidec_train.protocol.rundir import find_workspace
 
-from . import cli_checkpoints
+from . import cli_checkpoints, cli_top
 from . import cli_output as output
 from .cli_common import (
     Options,
@@ -236,20 +236,6 @@ def _copy(path: Path, offset: int) -> int:
     return offset
 
 
-def metrics(options: Options) -> int:
-    with open_manager(options) as manager:
-        job = manager.job(id_of(options.job))
-        output.check_key(options.key, manager.metric_names(job.id), job.id)
-        rows = output.metric_rows(manager.metrics(job.id, key=options.key))
-        if options.json:
-            output.as_json(rows)
-        elif rows:
-            output.metric_table(rows)
-        else:
-            say(f"job {job.id} has logged no metrics yet")
-    return 0
-
-
 def wait(options: Options) -> int:
     deadline = None if options.timeout is None else time.monotonic() + options.timeout
     with open_manager(options) as manager:
@@ -335,7 +321,8 @@ def runner(options: Options) -> int:
 
 
 ACTIONS: dict[str, Callable[[Options], int]] = {
-    "add": add, "clone": clone, "list": list_jobs, "show": show, "log": log, "metrics": metrics, "cancel": cancel,
-    "retry": retry, "hold": hold, "release": release, "edit": edit, "move": move, "wait": wait, "presets": presets,
-    "repair": repair, "runner": runner, "checkpoints": checkpoints,
+    "add": add, "clone": clone, "cancel": cancel, "retry": retry, "hold": hold, "release": release, "edit": edit,
+    "move": move, "list": list_jobs, "show": show, "log": log, "metrics": cli_top.metrics, "top": cli_top.top,
+    "report": cli_top.report, "wait": wait, "presets": presets, "checkpoints": checkpoints, "repair": repair,
+    "runner": runner,
 }  # fmt: skip

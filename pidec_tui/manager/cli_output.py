@@ -8,15 +8,19 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pidec_train.protocol.config import parse_config, shell_line
 from pidec_train.protocol.errors import PidecError, did_you_mean
 
-from .jobs import Job, MetricPoint
+from .jobs import Job
 from .presets import Preset
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 WIDTH_OF_A_PIPE = 160
+_NUMBERS = frozenset({"id", "step", "done", "per min", "of median", "loss", "ends"})
 
 
 def as_json(value: Any) -> None:
@@ -32,33 +36,40 @@ def preset_json(preset: Preset) -> dict[str, Any]:
     return {**asdict(preset), "path": str(preset.path)}
 
 
-def metric_rows(points: Sequence[MetricPoint]) -> list[dict[str, Any]]:
-    """Points that were logged together as one row, by step: `{"step", "time", "metrics": {name: value}}`."""
-    rows: dict[tuple[int, int], dict[str, Any]] = {}
-    for point in points:
-        row = rows.setdefault((point.attempt, point.seq), {"step": point.step, "time": point.time, "metrics": {}})
-        row["metrics"][point.name] = point.value
-    return sorted(rows.values(), key=lambda row: int(row["step"]))
-
-
 def check_key(key: str | None, names: Sequence[str], job_id: int) -> None:
     """Raise PidecError if the job has curves, but none of this name."""
     if key is not None and names and key not in names:
         raise PidecError(f'job {job_id} has no metric "{key}": {did_you_mean(key, names)}')
 
 
-def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, header: bool = True) -> None:
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, header: bool = True) -> None:
     """Rows as wide as they need to be; text is printed as it is, whatever brackets it holds."""
     from rich.console import Console  # 30 ms that an answer in JSON need not pay
+
+    table = table_of(columns, rows, header=header)
+    Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE, highlight=False).print(table)
+
+
+def table_of(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, header: bool = True, whole: bool = False
+) -> Table:
+    """A table for the console; `whole`: a row is one line, and the name gives way where there is no room."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold", show_header=header)
     for column in columns:
-        table.add_column(column, justify="right" if column in ("id", "step") else "left", overflow="fold")
+        right, wraps = column in _NUMBERS, not whole
+        table.add_column(
+            column,
+            justify="right" if right else "left",
+            overflow="fold" if wraps else "ellipsis",
+            no_wrap=not wraps,
+            ratio=1 if whole and column == "name" else None,
+        )
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE, highlight=False).print(table)
+    return table
 
 
 def job_table(jobs: Sequence[Job]) -> None:
@@ -69,7 +80,7 @@ def job_table(jobs: Sequence[Job]) -> None:
         name = (job.name, job.group_name) if grouped else (job.name,)
         rows.append((str(job.id), job.state.value, job.lane, *name, progress(job), _clock(job.started), what))
     names = ("name", "group") if grouped else ("name",)
-    _print_table(("id", "state", "lane", *names, "progress", "started", "what"), rows)
+    print_table(("id", "state", "lane", *names, "progress", "started", "what"), rows)
 
 
 def job_page(job: Job, latest: Mapping[str, float | None], checkpoints: Path, log: Path | None) -> None:
@@ -81,13 +92,13 @@ def job_page(job: Job, latest: Mapping[str, float | None], checkpoints: Path, lo
         ("command", _command(job)),
     ]  # fmt: skip
     config = [(f"  {name}", str(value)) for name, value in job.config.items()]
-    _print_table(("", ""), [*(fact for fact in facts if fact[1]), *config], header=False)
+    print_table(("", ""), [*(fact for fact in facts if fact[1]), *config], header=False)
     if job.attempts:
         rows = [
             (str(item.number), item.state, _clock(item.started), _clock(item.ended), item.gpu or "", item.cause)
             for item in job.attempts
         ]
-        _print_table(("attempt", "state", "started", "ended", "gpu", "how it ended"), rows)
+        print_table(("attempt", "state", "started", "ended", "gpu", "how it ended"), rows)
     if latest:
         metric_table([{"step": job.step, "time": None, "metrics": latest}])
 
@@ -101,7 +112,7 @@ def _command(job: Job) -> str:
 
 def metric_table(rows: Sequence[Mapping[str, Any]]) -> None:
     names = sorted({name for row in rows for name in row["metrics"]})
-    _print_table(
+    print_table(
         ("step", *names), [(str(row["step"]), *(_number(row["metrics"].get(name)) for name in names)) for row in rows]
     )
 
@@ -111,12 +122,12 @@ def preset_table(presets: Sequence[Preset]) -> None:
         (item.name, item.kind, item.lane or "", item.title, "shipped" if item.builtin else "workspace")
         for item in presets
     ]
-    _print_table(("name", "kind", "lane", "title", "from"), rows)
+    print_table(("name", "kind", "lane", "title", "from"), rows)
 
 
 def checkpoint_table(rows: Iterable[Sequence[str]]) -> None:
     columns = ("run", "", "step", "success", "kind", "task", "obs", "normalised", "size", "saved", "origin", "")
-    _print_table(columns, rows)
+    print_table(columns, rows)
 
 
 def progress(job: Job) -> str:
@@ -136,3 +147,14 @@ def _clock(moment: float | None) -> str:
         return ""
     today = time.strftime("%Y-%m-%d") == time.strftime("%Y-%m-%d", time.localtime(moment))
     return time.strftime("%H:%M:%S" if today else "%m-%d %H:%M", time.localtime(moment))
+
+
+def moment(when: float | None) -> str:
+    """Time of day, with the date where it is not today's; "" for none, "-" beyond any calendar."""
+    if when is None:
+        return ""
+    try:
+        then = time.localtime(when)
+    except (OverflowError, ValueError, OSError):
+        return "-"
+    return time.strftime("%H:%M" if then[:3] == time.localtime()[:3] else "%m-%d %H:%M", then)

@@ -131,6 +131,10 @@ class Manager:
         """The folder of the job's checkpoints; it need not exist yet."""
         return self.workspace.checkpoint_dir(job_id, self._queue.job(job_id).name)
 
+    def code_version(self, job_id: int) -> str:
+        """Version and commit of the pidec that queued the job."""
+        return str(self._log.columns(self._queue.job(job_id).id, "code_version")[0])
+
     # --- changing ----------------------------------------------------------------------------------------------------
 
     def add(

@@ -1,0 +1,194 @@
+"""How a job does, from its metrics as they arrive: its rate against its own median, loss, success, rhythm, end."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+
+from pidec_train.protocol.metric_names import (
+    EVAL,
+    EVAL_SUCCESS_RATE,
+    ITERS_PER_MIN,
+    TRAIN_LOSS,
+    TRAIN_QF_LOSS,
+    TRAIN_SUCCESS_RATE,
+)
+
+from .jobs import Job, MetricBlock
+
+_LOSSES = (TRAIN_LOSS, TRAIN_QF_LOSS)
+_SUCCESSES = (EVAL_SUCCESS_RATE, TRAIN_SUCCESS_RATE)
+RECENT = 3  # rates that count as "now"
+
+
+@dataclass
+class Line:
+    """One curve, in the order of its steps: what a later attempt has said of a step takes the place of the earlier.
+
+    Attributes:
+        steps, times, values: of equal length; times in unix seconds. A value that was no number is left out.
+    """
+
+    steps: array[float] = field(default_factory=lambda: array("d"))
+    times: array[float] = field(default_factory=lambda: array("d"))
+    values: array[float] = field(default_factory=lambda: array("d"))
+
+    def add(self, step: float, time: float, value: float) -> None:
+        at = len(self.steps)
+        if at and step <= self.steps[-1]:  # a resumed run, or an evaluation that ends beside the training
+            at = bisect_left(self.steps, step)
+            if self.steps[at] == step:
+                self.times[at], self.values[at] = time, value
+                return
+        for column, item in ((self.steps, step), (self.times, time), (self.values, value)):
+            column.insert(at, item)
+
+    def last(self) -> float | None:
+        return self.values[-1] if self.values else None
+
+
+class Pulse:
+    """The health of one job, grown by every read. Belongs to one thread.
+
+    Attributes:
+        last_row: of what was taken in; the next read goes on behind it.
+        attempt: the newest that has metrics; rate, rhythm and end are its own.
+        loss_name, success_name: the metrics that stand for them; "" while there is none.
+        no_numbers: metrics whose newest value is none, with the step since which that is so.
+    """
+
+    def __init__(self) -> None:
+        self.last_row = 0
+        self.attempt = 0
+        self.loss_name = self.success_name = ""
+        self.lines: dict[str, Line] = {}
+        self.no_numbers: dict[str, float] = {}
+        self.rates = Line()
+        self.row_times: array[float] = array("d")  # of rows that training has logged, ascending
+        self._own_rate = False
+        self._learns_since = -math.inf  # a run that first only acts is slower from then on, and rightly so
+        self._first = self._last = (0.0, 0.0)  # (time, step) of the attempt's training rows
+
+    def take(self, blocks: Iterable[MetricBlock]) -> None:
+        """Add what was read behind `last_row`, earlier attempts first."""
+        for block in blocks:
+            self.last_row = max(self.last_row, block.last_row)
+            if block.attempt > self.attempt:
+                self._begin(block.attempt)
+            self._take_curves(block)
+            if block.attempt == self.attempt and any(not name.startswith(EVAL) for name in block.columns):
+                self._take_pace(block)
+
+    def _begin(self, attempt: int) -> None:
+        self.attempt, self.rates, self.row_times = attempt, Line(), array("d")
+        self._own_rate, self._learns_since = False, -math.inf
+        self.no_numbers = {}
+
+    def _take_curves(self, block: MetricBlock) -> None:
+        for name, values in block.columns.items():
+            kept = name in _LOSSES or name in _SUCCESSES or _is_loss(name) or _is_success(name)
+            line = self.lines.setdefault(name, Line()) if kept else None
+            if line is None and not any(map(math.isnan, values)):
+                self.no_numbers.pop(name, None)
+                continue
+            for step, time, value in zip(block.steps, block.times, values, strict=True):
+                if math.isnan(value):
+                    self.no_numbers.setdefault(name, step)
+                    continue
+                self.no_numbers.pop(name, None)
+                if line is not None:
+                    line.add(step, time, value)
+        self.loss_name, self.success_name = loss_name(self.lines), success_name(self.lines)
+
+    def _take_pace(self, block: MetricBlock) -> None:
+        if TRAIN_QF_LOSS in block.columns and self._learns_since == -math.inf:
+            self._learns_since = block.times[0]
+            self.rates = Line()
+        if not self.row_times:
+            self._first = self._last = (block.times[0], block.steps[0])
+        if ITERS_PER_MIN in block.columns and not self._own_rate:
+            self._own_rate, self.rates = True, Line()  # the trainer's own figure leaves evaluations out
+        own = block.columns.get(ITERS_PER_MIN)
+        for at, (time, step) in enumerate(zip(block.times, block.steps, strict=True)):
+            if not self.row_times or time > self.row_times[-1]:
+                self.row_times.append(time)
+            seconds, steps = time - self._last[0], step - self._last[1]
+            if own is not None and not math.isnan(own[at]):
+                self.rates.add(step, time, own[at])
+            elif not self._own_rate and steps > 0 and seconds > 0:
+                self.rates.add(step, time, 60 * steps / seconds)
+            if steps > 0 and seconds > 0:
+                self._last = (time, step)
+
+    # --- what follows from it ----------------------------------------------------------------------------------------
+
+    @property
+    def rate(self) -> float | None:
+        """Steps per minute now: the mean of the newest `RECENT` rates; None: not known."""
+        return statistics.fmean(self.rates.values[-RECENT:]) if self.rates.values else None
+
+    @property
+    def median(self) -> float | None:
+        """The median of this attempt's rates, None before there are more than "now" counts."""
+        return statistics.median(self.rates.values) if len(self.rates.values) > RECENT else None
+
+    @property
+    def loss(self) -> float | None:
+        return self.lines[self.loss_name].last() if self.loss_name else None
+
+    @property
+    def success(self) -> float | None:
+        """0 to 1."""
+        return self.lines[self.success_name].last() if self.success_name else None
+
+    @property
+    def last_time(self) -> float | None:
+        """When training last logged something, unix seconds."""
+        return self.row_times[-1] if self.row_times else None
+
+    def ends(self, job: Job) -> float | None:
+        """When the job will be over, unix seconds: by the clock, so evaluations count; None: not known."""
+        (time, step), (first_time, first_step) = self._last, self._first
+        if not job.total_steps or time <= first_time or step <= first_step:
+            return None
+        return time + max(job.total_steps - step, 0) * (time - first_time) / (step - first_step)
+
+
+def loss_name(names: Collection[str]) -> str:
+    """The metric that stands for a job's loss; "" if there is none."""
+    return _first(names, _LOSSES, _is_loss)
+
+
+def success_name(names: Collection[str]) -> str:
+    return _first(names, _SUCCESSES, _is_success)
+
+
+def _first(names: Collection[str], usual: tuple[str, ...], alike: Callable[[str], bool]) -> str:
+    """The usual name if there is one, else the first one that a job of somebody else's calls alike."""
+    return next((name for name in (*usual, *sorted(filter(alike, names))) if name in names), "")
+
+
+def _is_loss(name: str) -> bool:
+    return name.rpartition("/")[2] in ("loss", "train_loss")
+
+
+def grown(pulse: Pulse | None, read: Callable[[int], list[MetricBlock]]) -> Pulse:
+    """A pulse with what has come since; a new attempt makes a new one, as it may have begun from nothing.
+
+    Args:
+        read: gives what lies behind a row.
+    """
+    blocks = read(pulse.last_row if pulse else 0)
+    if pulse is not None and any(block.attempt > pulse.attempt for block in blocks):
+        pulse, blocks = None, read(0)
+    pulse = pulse or Pulse()
+    pulse.take(blocks)
+    return pulse
+
+
+def _is_success(name: str) -> bool:
+    return name.rpartition("/")[2] in ("success", "success_rate")
