@@ -122,16 +122,17 @@ class Trace:
         if attempt > self.attempt:
             self.attempt = attempt
             self._first = self._last = rows.pop(0)
-        found: list[tuple[float, float, float]] = []
+        assert self._last is not None  # an attempt that was seen has a first row
+        (last_time, last_step), xs, times, rates = self._last, array("d"), array("d"), array("d")
         for time, step in rows:
-            assert self._last is not None  # an attempt that was seen has a first row
-            seconds, steps = time - self._last[0], step - self._last[1]
-            if steps > 0 and seconds > 0:
-                found.append((step, time, 60 * steps / seconds))
-                self._last = (time, step)
-        if found and not own:
-            xs, times, ys = (array("d", column) for column in zip(*found, strict=True))
-            self._rate.add(xs, times, {RATE: ys})
+            if step > last_step and time > last_time:
+                xs.append(step)
+                times.append(time)
+                rates.append(60 * (step - last_step) / (time - last_time))
+                last_time, last_step = time, step
+        self._last = last_time, last_step
+        if xs and not own:
+            self._rate.add(xs, times, {RATE: rates})
 
     def view(self) -> TraceView:
         curves = {name: self._lines[name].views()[name] for name in self._lines}

@@ -14,6 +14,7 @@ from .layers import MARKERS, TONES, Plot
 from .points import Floats, Points, intervals_of, marked, nans_of, numbers, points_of
 from .scales import YAxis, x_labels, y_axis
 from .series import Axes, Curve
+from .series import Floats as Doubles
 from .smooth import ema
 
 MARKER = MARKERS[0]
@@ -57,9 +58,10 @@ class _Layer:
     line: Points
     band: tuple[Points, Points] | None
     bars: tuple[Floats, Floats, Floats]
+    torn: bool  # whether there may be values that are no numbers
 
     def heights(self) -> list[Floats]:
-        edges = [edge.ys for edge in self.band] if self.band else []
+        edges = [edge.ys for edge in dict.fromkeys(self.band or ())]
         return [ys for ys in (self.line.ys, *edges, self.bars[1], self.bars[2]) if len(ys)]
 
 
@@ -116,7 +118,7 @@ def _layer(index: int, curve: Curve, axes: Axes) -> _Layer:
     logged = points_of(curve, axes)
     none = np.empty(0)
     if curve.markers:
-        return _Layer(curve, tone, logged, None, intervals_of(curve, axes))
+        return _Layer(curve, tone, logged, None, intervals_of(curve, axes), True)
     band, line = None, logged
     if axes.smooth > 0 and len(curve.xs):
         line = points_of(curve, axes, _smooth(curve.ys, axes))
@@ -124,12 +126,12 @@ def _layer(index: int, curve: Curve, axes: Axes) -> _Layer:
     if curve.lows is not None and curve.highs is not None and len(curve.xs):
         low, high = (points_of(curve, axes, _smooth(edge, axes)) for edge in (curve.lows, curve.highs))
         band = (low, high)
-    return _Layer(curve, tone, line, band, (none, none, none))
+    return _Layer(curve, tone, line, band, (none, none, none), logged.piece is not None or not len(logged.ys))
 
 
-def _smooth(values: object, axes: Axes) -> Floats:
+def _smooth(values: Doubles, axes: Axes) -> Floats:
     """The average is of the values, not of their logarithms."""
-    smooth = ema(numbers(values), axes.smooth)  # type: ignore[arg-type]
+    smooth = ema(numbers(values), axes.smooth)
     if axes.log_y:
         with np.errstate(divide="ignore", invalid="ignore"):
             smooth = np.log10(np.where(smooth > 0, smooth, np.nan))
@@ -154,7 +156,8 @@ def _fill(plot: Plot, layers: list[_Layer], axes: Axes) -> dict[int, tuple[str, 
     for layer in layers:
         if layer.band is not None:
             low, high = layer.band
-            below, above = shape(low), shape(high)
+            below = shape(low)
+            above = below if high is low else shape(high)
             plot.band(below.low, above.high, f"band{layer.tone}")
     for layer, drawn in zip(layers, shapes, strict=True):
         plot.line(drawn, f"curve{layer.tone}", lines)
@@ -167,7 +170,7 @@ def _fill(plot: Plot, layers: list[_Layer], axes: Axes) -> dict[int, tuple[str, 
             plot.marks(*marked(layer.curve, axes), marker, role)
         elif len(drawn.lonely):
             plot.marks(*_spots(plot, drawn.lonely), marker, role)
-        if axes.nan_marks:
+        if axes.nan_marks and layer.torn:
             plot.crosses(nans_of(layer.curve, axes))
     return _thin(plot, axes)
 

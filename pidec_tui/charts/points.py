@@ -16,7 +16,7 @@ MOST, LEAST = 1e200, 1e-200  # of a value; beyond, the sums and powers that an a
 _NONE = np.empty(0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Points:
     """The numbers of a curve.
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from .points import Floats
 from .series import Axes, Curve
 from .ticks import number
 from .timeticks import duration_label
@@ -47,7 +48,7 @@ def reading_of(curve: Curve, axes: Axes, better: str) -> Reading:
     if not len(ys):
         return Reading()
     at = {"up": int(np.argmax(ys)), "down": int(np.argmin(ys))}.get(better)
-    since = ys[0] if axes.cursor is None else ys[_nearest(xs.tolist(), axes.cursor)]
+    since = ys[0] if axes.cursor is None else ys[_nearest(xs, axes.cursor)]
     best, best_x = (None, None) if at is None else (float(ys[at]), float(xs[at]))
     return Reading(float(ys[-1]), best, best_x, float(since))
 
@@ -57,7 +58,7 @@ def value_at(curve: Curve, x: float) -> float | None:
     return curve.ys[_nearest(curve.xs, x)] if len(curve.xs) else None
 
 
-def _nearest(xs: Sequence[float], x: float) -> int:
+def _nearest(xs: Sequence[float] | Floats, x: float) -> int:
     at = bisect_left(xs, x)
     return at - 1 if at == len(xs) or (at and x - xs[at - 1] <= xs[at] - x) else at
 

@@ -16,6 +16,9 @@ from .timeticks import time_ticks
 Floats = NDArray[np.float64]
 
 
+_SAMPLE = 4096
+
+
 @dataclass(frozen=True)
 class YAxis:
     """Ends, ticks and labels; for a logarithmic axis ends and ticks are exponents of ten."""
@@ -61,7 +64,8 @@ def y_axis(parts: list[Floats], axes: Axes, height: int) -> YAxis:
 
 def _without_outliers(values: Floats, low: float, high: float) -> tuple[float, float]:
     """The extremes of what is no outlier: no further than half as far again from the middle 90 % as these reach."""
-    inner_low, inner_high = (float(value) for value in np.percentile(values, (5, 95)))
+    some = values[:: max(len(values) // _SAMPLE, 1)]  # as good for these two, and sorted in no time
+    inner_low, inner_high = (float(value) for value in np.percentile(some, (5, 95)))
     reach = (inner_high - inner_low) / 2
     if reach <= 0:
         return low, high

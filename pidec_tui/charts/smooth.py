@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 _BLOCK = 64
+_NEGLIGIBLE = math.log(1e-17)
 
 
 def ema(ys: Floats, weight: float) -> Floats:
@@ -44,5 +47,7 @@ def _ema(ys: Floats, weight: float) -> Floats:
         before.append(carried)
         carried = last + powers[-1] * carried
     blocks += np.array(before)[:, None] * powers[1:]
-    whole: Floats = blocks.reshape(-1)[:count] / (1 - weight ** np.arange(1, count + 1))
+    whole: Floats = blocks.reshape(-1)[:count]
+    early = min(count, math.ceil(_NEGLIGIBLE / math.log(weight)))  # behind, the weights add up to 1 all but for rounding
+    whole[:early] /= 1 - weight ** np.arange(1, early + 1)
     return whole
