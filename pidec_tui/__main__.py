@@ -24,19 +24,26 @@ def _parser() -> argparse.ArgumentParser:
         help="folder with jobs/ and checkpoints/ (default: $PIDEC_WORKSPACE, else the nearest parent that has "
         "jobs/jobs.db, else the current folder)",
     )
+    parser.add_argument("--once", action="store_true", help="print the state as plain text and end; needs no terminal")
+    parser.add_argument("--readonly", action="store_true", help="look only: no key changes anything, no runner starts")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, 2 where the dashboard cannot open, 1 where it broke."""
     options = _parser().parse_args(argv)
+    if options.once:
+        return _once(options.workspace)
     if not (sys.stdout.isatty() and sys.stdin.isatty()):
-        return _refuse("pidec-tui needs a terminal. pidec-jobs does the same without one: pidec-jobs list --json")
+        return _refuse("pidec-tui needs a terminal. --once prints the state without one; pidec-jobs does the rest")
     # A size that somebody exported is stale after the first resize (tmux hands such variables on); the terminal knows.
     os.environ.pop("COLUMNS", None)
     os.environ.pop("LINES", None)
+    from .manager.cli_common import is_new
     from .manager.manager import Manager
 
+    if options.readonly and is_new(options):
+        return _refuse("There is no workspace here, and --readonly begins none. --workspace DIR names another")
     try:
         manager = Manager.open(options.workspace)
     except PidecError as error:
@@ -44,13 +51,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     from .app import PidecApp
     from .hangup import leave_with_terminal
 
-    app = PidecApp(manager)
+    app = PidecApp(manager, readonly=options.readonly)
     leave_with_terminal(sys.stdin.fileno())
     try:
         app.run()
     finally:
         manager.close()
     return app.return_code or 0
+
+
+def _once(workspace: str | None) -> int:
+    from .once import show
+
+    try:
+        return show(workspace)
+    except PidecError as error:
+        return _refuse(error.line())
+    except BrokenPipeError:  # `pidec-tui --once | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _refuse(line: str) -> int:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.dom import DOMNode
 from textual.screen import Screen
 
 from pidec_train.protocol.errors import PidecError
 
-from . import theme
+from . import readonly, theme
 from .board import Board
 from .feed import Feed
 from .manager.gpus import GpuMonitor
@@ -43,6 +44,7 @@ class PidecApp(App[None]):
         monitor: what samples the GPUs.
         clock: unix seconds; a test gives a fixed one.
         start_runner: start a runner where there is work and none is up.
+        readonly: change nothing, and say so; this starts no runner either.
     """
 
     CSS_PATH = "app.tcss"
@@ -61,14 +63,17 @@ class PidecApp(App[None]):
         monitor: GpuMonitor | None = None,
         clock: Callable[[], float] = time.time,
         start_runner: bool = True,
+        readonly: bool = False,
     ) -> None:
         super().__init__()
         self.manager = manager
+        self.readonly = readonly
         self.clock = clock
         self.board = Board()
         self._new_jobs: list[int] = []  # made, but not shown in the queue yet
         self._series: list[int] = []  # jobs that were queued together, one after the other: where the cursor goes on
-        self.feed = Feed(manager, monitor or GpuMonitor(), self.post_message, start_runner=start_runner)
+        runs = start_runner and not readonly
+        self.feed = Feed(manager, monitor or GpuMonitor(), self.post_message, start_runner=runs)
         self.place = _short(manager.workspace.root)
         for name, each in self.available_themes.items():
             if each.ansi:  # these name colours that cells of a table cannot have
@@ -99,9 +104,12 @@ class PidecApp(App[None]):
             self.feed.watch(job_id)
             self._tell(lambda screen: screen.show_all())
 
-    def act(self, does: Callable[[Manager], object], said: str = "") -> None:
-        """Ask the job manager for something in a thread; `said` is shown when it is done, a refusal as it comes."""
-        self._ask(lambda manager: (does(manager), Done(said))[1])
+    def act(self, does: Callable[[Manager], object], said: str = "", *, reads: bool = False) -> None:
+        """Ask the job manager for something in a thread; `said` is shown when it is done, a refusal as it comes.
+
+        `reads`: it changes nothing, so that a dashboard that only reads may do it, too.
+        """
+        self._ask(lambda manager: (does(manager), Done(said))[1], reads=reads)
 
     def queue_jobs(self, makes: Callable[[Manager], list[Job]]) -> None:
         """Have the job manager make jobs, and put the cursor on the first; it follows from each to the next."""
@@ -113,7 +121,11 @@ class PidecApp(App[None]):
 
         self._ask(work)
 
-    def _ask(self, does: Callable[[Manager], Done]) -> None:
+    def _ask(self, does: Callable[[Manager], Done], *, reads: bool = False) -> None:
+        if self.readonly and not reads:
+            self.post_message(Refused(readonly.SAID, readonly.HINT))
+            return
+
         def work() -> None:
             try:
                 done = does(self.manager)
@@ -126,6 +138,18 @@ class PidecApp(App[None]):
                 self.feed.wake()
 
         self.run_worker(work, thread=True, name="act", exit_on_error=False)
+
+    async def run_action(
+        self,
+        action: str | tuple[str, str, tuple[object, ...]],
+        default_namespace: DOMNode | None = None,
+        namespaces: Mapping[str, DOMNode] | None = None,
+    ) -> bool:
+        """A key, or a line of the palette. Where only reading is allowed, those that would change something say so."""
+        if self.readonly and readonly.changes_something(action, self.screen.active_bindings.values()):
+            self.post_message(Refused(readonly.SAID, readonly.HINT))
+            return True
+        return await super().run_action(action, default_namespace, namespaces)
 
     def action_help(self) -> None:
         from .screens.help import HelpScreen

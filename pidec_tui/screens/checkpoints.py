@@ -108,9 +108,10 @@ class CheckpointsScreen(CheckpointKeys):
                 known = before or Catalogue()
                 now = Catalogue(known.entries, (" ".join(text.split()),))
             if now != before:
-                self.post_message(CatalogueRead(now, Lineage(now.entries), len(now.pending)))
+                looking = 0 if self.door.readonly else len(now.pending)  # what is found out is written down
+                self.post_message(CatalogueRead(now, Lineage(now.entries), looking))
                 before = now
-            if now.pending:  # one at a time, so that what is found shows at once
+            if now.pending and not self.door.readonly:  # one at a time, so that what is found shows at once
                 self._shelf.inspect(now.pending[0])
             else:
                 self._wait()

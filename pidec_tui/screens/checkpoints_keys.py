@@ -167,7 +167,8 @@ class CheckpointKeys(PidecScreen):
             self.notify("There is no .json whose hash it could be held against.", title=name_of(entry), timeout=5)
             return
         self.notify(f"Reading {size(entry.size)} of {name_of(entry)}", timeout=2, markup=False)
-        self.door.act(lambda m: check_hash(entry), f"{name_of(entry)}: the contents match their hash")
+        said = f"{name_of(entry)}: the contents match their hash"
+        self.door.act(lambda m: check_hash(entry), said, reads=True)
 
     # --- the trash
 

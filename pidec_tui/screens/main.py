@@ -14,6 +14,7 @@ from textual.containers import Container
 from textual.widgets import Static
 
 from ..manager.jobs import JobState
+from ..readonly import MARK
 from ..widgets.checkpoints import CheckpointTable
 from ..widgets.jobcard import card_lines
 from ..widgets.machine import machine_lines
@@ -131,6 +132,8 @@ class MainScreen(JobKeys):
             middle.append("  ! no runner: nothing starts", colours["warning"])
         right = time.strftime("%H:%M", time.localtime(self.door.clock()))
         line = Text(no_wrap=True).append("pidec  ", f"bold {colours['primary']}")
+        if self.door.readonly:
+            line.append(f"{MARK}  ", f"bold {colours['warning']}")
         room = width - len(line) - len(middle) - len(right) - 4
         where = self.door.place
         if room >= 12:
