@@ -5,7 +5,9 @@
 A fresh dashboard in a fresh pseudo-terminal over a workspace of two jobs, its cursor on the small one. The clock goes
 from the key that moves it to the long one until that one's newest value stands in a chart's title, the curve under it;
 then from `o` until the last of nine charts is there. Beside it, without a terminal: what reading alone costs, and what
-it cost as one object a point (`Manager.metrics`).
+it cost as one object a point (`Manager.metrics`); and `wandb leet` over the same values in a run of its own kind, from
+its start to the state that stands in the file's last record. It loads while it draws; its first curves come earlier, as
+do ours where a run is shorter.
 """
 
 from __future__ import annotations
@@ -64,14 +66,29 @@ def _values(step: int, rows: int, names: list[str]) -> dict[str, float | None]:
     return {name: LAST if last else math.sin(step / 900 + k) + math.sin(step * 7.7) / 5 for k, name in enumerate(names)}
 
 
-class Session:
-    """A dashboard in a pseudo-terminal."""
+def make_wandb(folder: Path) -> Path:
+    """The same values as an offline run of W&B; gives its file."""
+    script = (
+        "import sys, wandb; from benchmarks.long_run import METRICS, STEPS, _values\n"
+        "names = [f'own/m{k:02d}' for k in range(METRICS)]\n"
+        "quiet = wandb.Settings(console='off', x_disable_stats=True, silent=True)\n"
+        "run = wandb.init(mode='offline', project='bench', dir=sys.argv[1], settings=quiet)\n"
+        "for step in range(STEPS): run.log(_values(step, STEPS, names), step=step)\n"
+        "run.finish()\n"
+    )
+    root = Path(__file__).parents[1]
+    subprocess.run([sys.executable, "-c", script, str(folder)], check=True, cwd=root, stdout=subprocess.DEVNULL)
+    return next(folder.glob("wandb/offline-run-*/*.wandb"))
 
-    def __init__(self, workspace: str) -> None:
+
+class Session:
+    """A program in a pseudo-terminal."""
+
+    def __init__(self, *command: str) -> None:
         self._screen, behind = pty.openpty()
         fcntl.ioctl(behind, termios.TIOCSWINSZ, SIZE)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pidec_tui", "--workspace", workspace],
+            command,
             stdin=behind,
             stdout=behind,
             stderr=behind,
@@ -110,7 +127,7 @@ class Session:
 
 def once(workspace: str) -> tuple[float, float]:
     """Seconds until the main screen's charts show the long run, and until the charts screen shows nine."""
-    session = Session(workspace)
+    session = Session(sys.executable, "-m", "pidec_tui", "--workspace", workspace)
     session.until(SMALL)
     session.quiet(0.4)
     session.press(b"j")
@@ -122,6 +139,14 @@ def once(workspace: str) -> tuple[float, float]:
     session.quiet(0.4)
     session.close()
     return curves, nine
+
+
+def leet(run: Path) -> float:
+    """Seconds until `wandb leet` has read a run to its end."""
+    session = Session(sys.executable, "-m", "wandb", "leet", str(run))
+    seconds = session.until(b"Finished")
+    session.close()
+    return seconds
 
 
 def timed(work: Callable[[], object], runs: int) -> str:
@@ -152,10 +177,13 @@ def main() -> None:
         objects = timed(lambda: manager.metrics(job), 1)
         size = manager.places.db.stat().st_size
         manager.close()
+        run = make_wandb(Path(workspace))
+        theirs = [leet(run) for _ in range(max(runs // 2, 1))]
     print(f"{METRICS} metrics x {STEPS:,} steps, job log of {size / 1e6:.0f} MB, seconds, {runs} runs")
     for name, seconds in (
         ("cursor on it -> curves", [first for first, _ in pairs]),
         ("charts screen, nine charts", [second for _, second in pairs]),
+        ("wandb leet, start -> whole", theirs),
     ):
         print(f"{name:<28} median {statistics.median(seconds):.3f}   best {min(seconds):.3f}")
     print(f"{'read as arrays':<28} {reading}")
