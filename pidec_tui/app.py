@@ -15,12 +15,14 @@ from textual.screen import Screen
 from pidec_train.protocol.errors import PidecError
 
 from . import readonly, theme
+from .alerting import toasts
 from .board import Board
 from .feed import Feed
 from .manager.gpus import GpuMonitor
 from .manager.jobs import Job
 from .manager.manager import Manager
 from .messages import (
+    AlertsRaised,
     CheckpointsChanged,
     Done,
     LogChanged,
@@ -255,6 +257,11 @@ class PidecApp(App[None]):
         else:
             self.notify(f"{message.part}: works again", timeout=4)
         self._tell(lambda screen: screen.show_top())
+
+    def on_alerts_raised(self, message: AlertsRaised) -> None:
+        for toast in toasts(message.alerts, message.jobs):
+            self.notify(toast.text, title=toast.title, severity=toast.severity, timeout=15, markup=False)
+        self.bell()
 
     def on_refused(self, message: Refused) -> None:
         self.notify(message.hint, title=message.message, severity="error", timeout=10, markup=False)

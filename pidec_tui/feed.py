@@ -21,7 +21,16 @@ from .manager.gpus import GpuMonitor
 from .manager.host import sample_host
 from .manager.jobs import Job, JobEvent, JobState
 from .manager.manager import Manager
-from .messages import CheckpointsChanged, LogChanged, MachineSampled, QueueChanged, RunnerSeen, TraceChanged, Trouble
+from .messages import (
+    AlertsRaised,
+    CheckpointsChanged,
+    LogChanged,
+    MachineSampled,
+    QueueChanged,
+    RunnerSeen,
+    TraceChanged,
+    Trouble,
+)
 from .trace import Trace
 
 POLL = 0.5  # seconds between two looks at the job log
@@ -63,6 +72,7 @@ class Feed:
         self._traces: dict[int, Trace] = {}
         self._events: tuple[JobEvent, ...] = ()
         self._jobs: list[Job] = []
+        self._last_event: int | None = None  # of any job, at the look before; None: there was none
         self._seen: dict[str, object] = {}  # what each part looked like when it was last told
         self._troubles: set[str] = set()
         self._next_machine = 0.0
@@ -150,9 +160,21 @@ class Feed:
             self._work_waits = any(not j.state.finished and j.state is not JobState.held for j in self._jobs)
             activity = {job.id: self._activity(job) for job in self._jobs if job.state.active}
             self._post(QueueChanged(self._jobs, activity))
+            self._read_alerts()
         known = any(job.id == selected for job in self._jobs)
         if selected is not None and known and (news or "trace" not in self._seen):
             self._read_trace(selected)
+
+    def _read_alerts(self) -> None:
+        """Those that are new since the dashboard was opened."""
+        last = self.manager.last_event()
+        before, self._last_event = self._last_event, last
+        if before is None or last <= before:  # the first look; or a job log that was rebuilt numbers its events anew
+            return
+        raised = self.manager.alerts(after_row=before)
+        if raised:
+            self._last_event = max(last, raised[-1].row_id)  # one may have come in between
+            self._post(AlertsRaised(raised, self._jobs))
 
     def _trace(self, job_id: int) -> Trace:
         trace = self._traces.pop(job_id, None) or Trace(job_id)

@@ -10,7 +10,7 @@ from textual.message import Message
 from pidec_train.protocol.errors import PidecError
 
 from .board import Activity, CheckpointRow, Machine, TraceView
-from .manager.jobs import Job, JobEvent
+from .manager.jobs import Alert, Job, JobEvent
 from .motion.takes import Take
 
 if TYPE_CHECKING:  # the browser is seldom the first thing that is looked at
@@ -57,6 +57,15 @@ class LogRead(FeedMessage):
         super().__init__()
         self.lines = lines
         self.widest = widest
+
+
+class AlertsRaised(Message, bubble=False):
+    """What has come up since the dashboard was opened, each once, oldest first."""
+
+    def __init__(self, alerts: Sequence[Alert], jobs: Sequence[Job]) -> None:
+        super().__init__()
+        self.alerts = alerts
+        self.jobs = jobs
 
 
 class CheckpointsChanged(FeedMessage):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import time
@@ -112,7 +113,7 @@ def _cells(line: JobLine, now: float) -> tuple[str, ...]:
         else str(job.step),
         "" if line.rate is None else number(line.rate),
         "" if line.against_median is None else percent(line.against_median),
-        "" if line.loss is None else number(line.loss),
+        "" if line.loss is None else "NaN" if math.isnan(line.loss) else number(line.loss),
         "" if line.success is None else percent(line.success),
         "" if when is None else ("~" if job.state.active else "") + moment(when, now),
     )

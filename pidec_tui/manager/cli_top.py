@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import select
 import sys
 import termios
@@ -100,6 +101,7 @@ def line_json(line: JobLine) -> dict[str, Any]:
     job = line.job
     about = {"id": job.id, "name": job.name, "state": job.state.value, "group_name": job.group_name}
     told = {key: value for key, value in asdict(line).items() if key != "job"}
+    told["loss"] = None if line.loss is None or math.isnan(line.loss) else line.loss
     steps = {"step": job.step, "total_steps": job.total_steps, "step_name": job.step_name}
     return {**about, **steps, **told, "against_median": line.against_median, "waiting_for": job.waiting_for}
 
@@ -116,7 +118,7 @@ def line_cells(line: JobLine) -> tuple[str, ...]:
         "" if share is None else f"{share:.0%}",
         "" if line.rate is None else f"{line.rate:,.{0 if line.rate >= 100 else 1}f}",
         "" if line.against_median is None else f"{line.against_median:.0%}",
-        "" if line.loss is None else f"{line.loss:.4g}",
+        "" if line.loss is None else "NaN" if math.isnan(line.loss) else f"{line.loss:.4g}",
         "" if line.success is None else f"{line.success:.0%}",
         output.moment(line.ends if job.state.active else job.ended),
     )

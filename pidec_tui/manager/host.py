@@ -30,7 +30,7 @@ def sample_host(path: Path) -> HostSample:
         load1=os.getloadavg()[0],
         memory_used=int(memory.total - memory.available),
         memory_total=int(memory.total),
-        disk_free=_disk_free(path),
+        disk_free=disk_free(path),
     )
 
 
@@ -42,7 +42,8 @@ def _cores() -> int:
         return os.cpu_count() or 1
 
 
-def _disk_free(path: Path) -> int:
+def disk_free(path: Path) -> int:
+    """Bytes that are free on the disk that holds `path` (or its nearest parent that exists)."""
     for folder in (path.absolute(), *path.absolute().parents):
         try:
             return int(psutil.disk_usage(str(folder)).free)

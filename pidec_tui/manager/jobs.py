@@ -172,3 +172,14 @@ class JobEvent:
     time: float
     event: str
     detail: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Alert:
+    """Something about a job that somebody should know. `kind` is one of those in `alerts`; `time` in unix seconds."""
+
+    row_id: int
+    job_id: int
+    time: float
+    kind: str
+    message: str

@@ -15,7 +15,7 @@ from pidec_train.protocol.rundir import Workspace, find_workspace
 
 from . import control, repair
 from .joblog import JobLog
-from .jobs import Job, JobEvent, JobState, MetricBlock, MetricPoint
+from .jobs import Alert, Job, JobEvent, JobState, MetricBlock, MetricPoint
 from .metriclog import MetricLog
 from .newjobs import NewJob, swept
 from .presets import check_open, load_preset, preset_before
@@ -117,6 +117,14 @@ class Manager:
     def events(self, job_id: int, *, after_row: int = 0) -> list[JobEvent]:
         """Events with a `row_id` above `after_row`, oldest first."""
         return self._metrics.events(job_id, after_row)
+
+    def alerts(self, *, after_row: int = 0) -> list[Alert]:
+        """Alerts of all jobs with a `row_id` above `after_row`, oldest first."""
+        return self._metrics.alerts(after_row)
+
+    def last_event(self) -> int:
+        """The `row_id` of the newest event of any job: alerts behind it are new."""
+        return self._metrics.last_event()
 
     def log_path(self, job_id: int, attempt: int | None = None) -> Path | None:
         """output.log of an attempt, by default the latest; None before there is one."""

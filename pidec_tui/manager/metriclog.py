@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .joblog import MOST, JobLog, packed
-from .jobs import JobEvent, MetricBlock, MetricPoint
+from .jobs import Alert, JobEvent, MetricBlock, MetricPoint
 
 Row = tuple[int, int, float, Mapping[str, float | None]]  # seq, step, time, values by metric: one line
 
@@ -59,9 +59,16 @@ class MetricLog:
 
     def add_note(self, job: int, attempt: int, time: float, message: str) -> None:
         """A warning of the runner's own, beside the trainer's."""
+        self._add_own(job, attempt, time, "warning", {"message": message, "from": "runner"})
+
+    def add_alert(self, job: int, attempt: int, time: float, kind: str, about: str, message: str) -> None:
+        """An alert of the runner's; `about` is the metric that it is about, if any."""
+        self._add_own(job, attempt, time, "alert", {"kind": kind, "about": about, "message": message})
+
+    def _add_own(self, job: int, attempt: int, time: float, event: str, detail: dict[str, Any]) -> None:
         lowest = self._log.rows("SELECT min(seq) FROM events WHERE job = ? AND attempt = ?", (job, attempt))[0][0]
         seq = min(lowest or 0, 0) - 1
-        self.add_event(job, attempt, seq, None, time, "warning", {"message": message, "from": "runner"})
+        self.add_event(job, attempt, seq, None, time, event, detail)
 
     def _name_id(self, name: str) -> int:
         rows = self._log.rows("SELECT id FROM names WHERE name = ?", (name,))
@@ -147,6 +154,19 @@ class MetricLog:
         sql = "SELECT id, attempt, seq, step, time, event, detail FROM events WHERE job = ? AND id > ? ORDER BY id"
         rows = self._log.rows(sql, (job, after_row))
         return [JobEvent(row[0], row[1], row[2], row[3], row[4], row[5], json.loads(row[6])) for row in rows]
+
+    def alerts(self, after_row: int) -> list[Alert]:
+        """Those of all jobs behind a row."""
+        sql = "SELECT id, job, time, detail FROM events WHERE id > ? AND event = 'alert' ORDER BY id"
+        found = []
+        for row, job, time, text in self._log.rows(sql, (after_row,)):
+            detail = json.loads(text)
+            found.append(Alert(row, job, time, str(detail.get("kind")), str(detail.get("message"))))
+        return found
+
+    def last_event(self) -> int:
+        """The row of the newest event; 0 before there is one."""
+        return int(self._log.rows("SELECT coalesce(max(id), 0) FROM events")[0][0])
 
 
 def without_superseded(points: list[MetricPoint]) -> list[MetricPoint]:

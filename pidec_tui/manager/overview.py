@@ -16,6 +16,7 @@ class JobLine:
 
     Attributes:
         rate, median: steps per minute now, and of this attempt as a whole.
+        loss: NaN where the newest value was no number.
         success: 0 to 1.
         ends: when it will be over, of an active job; unix seconds.
     """

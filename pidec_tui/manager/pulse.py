@@ -138,6 +138,9 @@ class Pulse:
 
     @property
     def loss(self) -> float | None:
+        """The newest; NaN where it was no number."""
+        if self.loss_name in self.no_numbers:
+            return math.nan
         return self.lines[self.loss_name].last() if self.loss_name else None
 
     @property

@@ -21,11 +21,12 @@ from pathlib import Path
 from pidec_train.protocol.errors import EXIT_FAILED, PidecError, RunFailed
 
 from . import claims, repair
+from .alarm import Alarm
 from .environment import missing_keys
 from .gpus import GpuMonitor
 from .hooks import Hooks
 from .joblog import JobLog, JobLogError
-from .jobs import JobState
+from .jobs import Job, JobState
 from .lanes import GpuLane, Slot
 from .lease import Lease
 from .locks import Lock
@@ -61,6 +62,7 @@ class Runner:
         self._gpus = GpuLane(monitor, lambda: self._settings.foreign_gpu_gib)
         self._watch = Watch(joblog, places, lambda: self._settings.cancel_grace_s)
         self._hooks = Hooks()
+        self._alarm = Alarm(joblog, places, lambda: self._settings, self._tell)
         self._stopping = False
         self._wake, self._waker = os.pipe()
         self._idle_since = time.monotonic()
@@ -114,6 +116,7 @@ class Runner:
         active = self._log.in_state(JobState.starting, JobState.running, JobState.stopping)
         for job in active:
             self._watch.look(job)
+        self._alarm.look(active)
         self._review()
         self._announce()
         self._hooks.poll()
@@ -212,11 +215,19 @@ class Runner:
         for (job_id,) in self._log.rows("SELECT id FROM jobs WHERE announce ORDER BY ended"):
             with self._log.write():
                 self._log.update_job(job_id, announce=0)
-            job = self._log.find(job_id)
+                job = self._log.find(job_id)
+                if job is not None:
+                    self._alarm.ended(job)
             if job is not None and self._settings.on_end:
                 self._hooks.start(
                     self._settings.on_end, job, self._metrics.latest(job_id), self._settings.on_end_timeout_s
                 )
+
+    def _tell(self, job: Job, kind: str, text: str) -> None:
+        """Run `on_alert`."""
+        if self._settings.on_alert:
+            latest, limit = self._metrics.latest(job.id), self._settings.on_alert_timeout_s
+            self._hooks.start(self._settings.on_alert, job, latest, limit, alert=(kind, text))
 
     def _refresh_settings(self) -> None:
         if time.monotonic() - self._settings_read < SETTINGS_S:

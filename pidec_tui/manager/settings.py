@@ -24,6 +24,13 @@ class Settings(BaseModel):
 
     on_end: str = Field("", description="shell command to run when a job ends")
     on_end_timeout_s: float = Field(60, gt=0, description="seconds after which that command is killed")
+    on_alert: str = Field("", description="shell command to run when a running job needs somebody")
+    on_alert_timeout_s: float = Field(60, gt=0, description="seconds after which that command is killed")
+    stalled_minutes: float = Field(5, ge=0, description="least minutes without metrics that are an alert; 0: never")
+    slow_share: float = Field(0.6, ge=0, le=1, description="of its own median rate, below which it is slow; 0: never")
+    slow_minutes: float = Field(5, ge=0, description="minutes for which it must be that slow")
+    plateau_minutes: float = Field(60, ge=0, description="least minutes for which loss or success is flat; 0: never")
+    disk_low_gib: float = Field(5, ge=0, description="GiB left on the workspace's disk that are an alert; 0: never")
     foreign_gpu_gib: float = Field(1.0, ge=0, description="GiB that somebody else's process may hold on a GPU")
     cpu_slots: int = Field(1, ge=1, description="jobs of the cpu lane at the same time")
     cancel_grace_s: float = Field(60, ge=0, description="seconds between SIGTERM and SIGKILL when a job is cancelled")

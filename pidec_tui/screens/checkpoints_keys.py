@@ -156,6 +156,9 @@ class CheckpointKeys(PidecScreen):
             return
         text = str(entry.path)
         self.app.copy_to_clipboard(text)
+        if self.door.readonly:
+            self.notify("The path is in the clipboard, if this terminal takes OSC 52.", timeout=4)
+            return
         where = f"the clipboard (if this terminal takes OSC 52) and {copy_file(self.door.manager.workspace)}"
         self.door.act(lambda m: keep_copy(m.workspace, text), f"The path is in {where}")
 

@@ -15,6 +15,7 @@ from textual.widgets import Static
 from pidec_train.protocol.config import parse_config, shell_line
 from pidec_train.protocol.errors import PidecError
 
+from ..alerting import WORDS, needs_somebody
 from ..board import Board
 from ..manager.jobs import Attempt, Job, JobEvent
 from ..sentences import jobs_ahead, sentence
@@ -121,7 +122,7 @@ def events_of(events: tuple[JobEvent, ...], colours: dict[str, str], now: float)
         return Text("none yet", colours["muted"])
     table = Table.grid(padding=(0, 2, 0, 0))
     for event in list(reversed(events))[:_NEWEST_EVENTS]:
-        warning = event.event == "warning" or (event.event == "eval" and event.detail.get("phase") == "failed")
+        warning = needs_somebody(event) or (event.event == "eval" and event.detail.get("phase") == "failed")
         table.add_row(
             Text(moment(event.time, now), colours["muted"]),
             Text(f"! {event.event}" if warning else event.event, colours["warning"] if warning else ""),
@@ -136,6 +137,9 @@ def _told(event: JobEvent) -> str:
     at = f"step {event.step:,}" if event.step is not None else ""
     if event.event == "warning":
         return str(detail.get("message", ""))
+    if event.event == "alert":
+        kind = str(detail.get("kind", ""))
+        return f"{WORDS.get(kind, kind)}: {detail.get('message', '')}"
     if event.event == "start":
         total, resumed = detail.get("total_steps"), detail.get("resumed_step")
         length = f"{total:,} {detail.get('step_name', 'step')}s" if isinstance(total, int) else "of unknown length"

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from pidec_train.protocol.config import CONFIG_MODELS
 
+from ..alerting import needs_somebody
 from ..board import Board
 from ..manager.jobs import Job
 from ..sentences import jobs_ahead, sentence
@@ -65,7 +66,7 @@ def card_lines(board: Board, now: float, colours: Mapping[str, str], width: int,
     state = job.state.value
     said = sentence(job, board.activity.get(job.id), now, jobs_ahead(job, board.jobs or ()))
     lines += folded(f"{GLYPHS[state]} {said}", width, colours[STATE_COLOURS[state]])
-    for event in [event for event in board.events if event.event == "warning"][-2:]:
+    for event in [event for event in board.events if needs_somebody(event)][-2:]:
         text = f"! {moment(event.time, now)} {event.detail.get('message', '')}"
         lines += folded(text, width, colours["warning"])[:2]
     values = first_values(job, root)

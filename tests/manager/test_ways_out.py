@@ -123,9 +123,13 @@ def test_a_rate_that_no_trainer_logs_is_made_from_steps_and_times(manager: Manag
         log.insert_attempt(job.id, 2, state="running", token="u", started=NOW, fresh=0)
         rows = [(seq, 700 + 50 * seq, NOW + 900 + 60 * seq, {"loss": 0.5}) for seq in range(5)]
         MetricLog(log).add_rows(job.id, 2, rows)
-    log.close()
     (line,) = overview.lines([manager.job(job.id)])
     assert (line.rate, line.median, line.loss) == (50.0, 50.0, 0.5), "each attempt has its own speed"
+    with log.write():
+        MetricLog(log).add_rows(job.id, 2, [(9, 1000, NOW + 1300, {"loss": math.nan})])
+    (line,) = overview.lines([manager.job(job.id)])
+    log.close()
+    assert line.loss is not None and math.isnan(line.loss), "not the last good one, as if all were well"
 
 
 def test_top_on_a_terminal_refreshes_until_q_and_leaves_it_as_it_was(manager: Manager) -> None:

@@ -1,0 +1,149 @@
+"""When a run needs somebody: stalled, not a number, slow, flat. Pure: its pulse and the settings in, sentences out."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+import time
+from bisect import bisect_left
+from collections.abc import Container, Sequence
+
+from pidec_train.protocol.metric_names import EVAL_SUCCESS_RATE, TRAIN_Q_VALUE, TRAIN_QF_LOSS
+
+from .jobs import Job
+from .pulse import Line, Pulse
+from .settings import Settings
+
+Key = tuple[str, str]  # which alert, and the metric that it is about, if any
+STALLED, NAN, SLOW, PLATEAU, DISK = "stalled", "nan", "slow", "plateau", "disk"
+DONE, FAILED, HELD = "done", "failed", "held"
+
+GAPS = 200  # between rows of metrics, that a run's rhythm is known by
+LEAST_GAPS = 5
+TYPICAL, LONGEST = 10, 3  # times the median gap, times the longest one: silence beyond both is no rhythm any more
+EVALUATION_S = 3600.0  # that an evaluation may take while its run waits for it
+LEAST_SLOW = 2  # rates in a row
+AGAIN = 1.25  # times the share that counts as slow: as fast as usual again
+DONE_SHARE = 0.9  # of the steps: flat near the end is what a schedule does
+BLOCKS = 10  # of equal length, that the newest third of a curve is averaged in
+T_95 = 2.306  # Student's t, two-sided 95 %, 8 degrees of freedom
+TOLERANCE = 0.01  # of the loss, between the halves of that third
+RECENT_EVALUATIONS, LEAST_EVALUATIONS = 5, 8
+CEILING = 0.95  # of success: nothing is left to gain
+
+
+def findings(pulse: Pulse, job: Job, settings: Settings, known: Container[Key] = ()) -> dict[Key, str]:
+    """What is wrong with a run by what it has logged, a sentence each.
+
+    Args:
+        known: what was wrong at the last look; it stays so until it is clearly better.
+    """
+    found: dict[Key, str] = {}
+    for key, text in (
+        ((SLOW, ""), _slow(pulse, settings, (SLOW, "") in known)),
+        ((PLATEAU, pulse.loss_name), _flat_loss(pulse, job, settings)),
+        ((PLATEAU, EVAL_SUCCESS_RATE), _flat_success(pulse, settings)),
+    ):
+        if text:
+            found[key] = text
+    for name, step in pulse.no_numbers.items():
+        if name.rpartition("/")[2].endswith("loss") or name == TRAIN_Q_VALUE:
+            found[NAN, name] = f"{name} is not a number since step {step:,.0f}"
+    return found
+
+
+def stalled(pulse: Pulse, settings: Settings, now: float, *, evaluating: bool = False) -> str:
+    """Whether a run has been far longer without a row of metrics than it ever was; a sentence, "" if not.
+
+    Args:
+        now: unix seconds.
+        evaluating: an evaluation of its own goes on, which it may be waiting for.
+    """
+    gaps = [later - earlier for earlier, later in itertools.pairwise(pulse.row_times[-GAPS - 1 :])]
+    if len(gaps) < LEAST_GAPS or not settings.stalled_minutes:
+        return ""
+    usual = statistics.median(gaps)
+    limit = max(settings.stalled_minutes * 60, TYPICAL * usual, LONGEST * max(gaps), EVALUATION_S if evaluating else 0)
+    silent = now - pulse.row_times[-1]
+    return f"no metrics for {span(silent)}; they came every {span(usual)}" if silent > limit else ""
+
+
+def _slow(pulse: Pulse, settings: Settings, known: bool) -> str:
+    """Every rate of the last minutes is below its share of this attempt's own median."""
+    median, rates = pulse.median, pulse.rates
+    if median is None or median <= 0:
+        return ""
+    limit = settings.slow_share * median * (AGAIN if known else 1)
+    count = sum(1 for _ in itertools.takewhile(lambda rate: rate < limit, reversed(rates.values)))
+    if count < (1 if known else LEAST_SLOW) or count == len(rates.values):
+        return ""
+    began = rates.times[-count - 1]  # the last one that was as usual
+    if rates.times[-1] - began < settings.slow_minutes * 60:
+        return ""
+    now = statistics.fmean(rates.values[-count:])
+    since = time.strftime("%H:%M", time.localtime(began))
+    return f"{_rate(now)} steps/min since {since}: {now / median:.0%} of this run's median, {_rate(median)}"
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _flat_loss(pulse: Pulse, job: Job, settings: Settings) -> str:
+    """The halves of the newest third differ by less than its noise, and by less than what would matter."""
+    line = pulse.lines.get(pulse.loss_name)
+    if line is None or pulse.loss_name == TRAIN_QF_LOSS or not settings.plateau_minutes or len(line.steps) < 6 * BLOCKS:
+        return ""  # critics chase a target that moves: their loss says nothing of how well it learns
+    if job.total_steps and line.steps[-1] > DONE_SHARE * job.total_steps:
+        return ""
+    means, begin = _blocks(line)
+    if line.times[-1] - line.times[begin] < settings.plateau_minutes * 60 or len(means) < BLOCKS:
+        return ""
+    first, second = means[: BLOCKS // 2], means[BLOCKS // 2 :]
+    change = statistics.fmean(second) - statistics.fmean(first)
+    margin = T_95 * math.sqrt((statistics.variance(first) + statistics.variance(second)) / (BLOCKS // 2))
+    level = abs(statistics.fmean(means))
+    if abs(change) >= margin or abs(change) + margin >= TOLERANCE * level:
+        return ""
+    steps = line.steps[-1] - line.steps[begin]
+    return f"{pulse.loss_name} flat for {steps:,.0f} steps: {level:.4g}, changed by {change:+.2g} ± {margin:.2g}"
+
+
+def _blocks(line: Line) -> tuple[list[float], int]:
+    """Means of the blocks that have a value, and where the newest third begins."""
+    start = line.steps[-1] - (line.steps[-1] - line.steps[0]) / 3
+    begin = bisect_left(line.steps, start)
+    length = (line.steps[-1] - line.steps[begin]) / BLOCKS or 1.0
+    blocks: dict[int, list[float]] = {}
+    for step, value in zip(line.steps[begin:], line.values[begin:], strict=True):
+        blocks.setdefault(min(int((step - line.steps[begin]) / length), BLOCKS - 1), []).append(value)
+    return [statistics.fmean(blocks[number]) for number in sorted(blocks)], begin
+
+
+def _flat_success(pulse: Pulse, settings: Settings) -> str:
+    """None of the last evaluations is better than the best one before."""
+    line = pulse.lines.get(EVAL_SUCCESS_RATE)
+    if line is None or len(line.values) < LEAST_EVALUATIONS or not settings.plateau_minutes:
+        return ""
+    earlier = list(line.values[:-RECENT_EVALUATIONS])
+    best = max(earlier)
+    if max(line.values[-RECENT_EVALUATIONS:]) > best or best >= CEILING:
+        return ""
+    if line.times[-1] - line.times[-RECENT_EVALUATIONS - 1] < settings.plateau_minutes * 60:
+        return ""
+    at, count = line.steps[earlier.index(best)], _since_best(line.values, best)
+    told = f"{best:.0%} at step {at:,.0f} is still the best, the last one {line.values[-1]:.0%}"
+    return f"success flat for {count} evaluations: {told}"
+
+
+def _since_best(values: Sequence[float], best: float) -> int:
+    return len(values) - 1 - list(values).index(best)
+
+
+def span(seconds: float) -> str:
+    """40 s, 12 min, 1 h 05 min."""
+    whole = max(round(seconds), 0)
+    if whole < 120:
+        return f"{whole} s"
+    return f"{whole // 60} min" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02d} min"

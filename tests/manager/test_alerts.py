@@ -1,0 +1,181 @@
+"""When a run needs somebody: the rules, and the runner that keeps to them."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pidec_tui.manager import alerts
+from pidec_tui.manager.alerts import findings, stalled
+from pidec_tui.manager.jobs import Job, JobState, MetricBlock
+from pidec_tui.manager.manager import Manager
+from pidec_tui.manager.pulse import Pulse
+from pidec_tui.manager.settings import Settings
+from tests.manager.jobs_support import QUICK, command, kill_runner, python_line, until, wait_for
+
+NOW = 1_790_000_000.0
+USUAL = Settings()
+JOB = Job(
+    1, "diffusion", "peg", JobState.running, "gpu", {}, None, (), 0, "", "", 0, NOW, None, 0, 1_000_000, "iteration"
+)
+
+
+def pulse(name: str, values: Sequence[float], *, every: float = 60, step: int = 1000, of: Pulse | None = None) -> Pulse:
+    """One curve, a value every so many seconds and steps; more of it where there is a pulse already."""
+    made = of or Pulse()
+    begin = made.last_row
+    places = range(begin, begin + len(values))
+    steps, times = (array("d", [size * place for place in places]) for size in (step, every))
+    times = array("d", [NOW + time for time in times])
+    made.take([MetricBlock(1, begin + len(values), steps, times, {name: array("d", values)})])
+    return made
+
+
+def kinds(made: Pulse, settings: Settings = USUAL, known: set[alerts.Key] | None = None) -> list[str]:
+    return [kind for kind, _ in findings(made, JOB, settings, known or set())]
+
+
+def test_stalled_is_long_by_the_runs_own_rhythm() -> None:
+    """Lost: a night in which nothing was learned; or an alarm every ten minutes in a run that logs every quarter."""
+    quick, slow = pulse("train/loss", [1.0] * 20, every=10), pulse("train/loss", [1.0] * 20, every=900)
+    last = NOW + 19 * 10
+    assert stalled(quick, USUAL, last + 290) == ""
+    assert stalled(quick, USUAL, last + 310) == "no metrics for 5 min; they came every 10 s"
+    assert stalled(quick, USUAL, last + 310, evaluating=True) == "", "it waits for its evaluation"
+    assert stalled(quick, USUAL, last + 3700, evaluating=True) != ""
+    assert stalled(slow, USUAL, NOW + 19 * 900 + 8900) == "" != stalled(slow, USUAL, NOW + 19 * 900 + 9100)
+    assert stalled(pulse("train/loss", [1.0] * 3), USUAL, NOW + 1e6) == "", "three rows are no rhythm"
+    assert stalled(quick, Settings(stalled_minutes=0), NOW + 1e6) == ""
+
+
+def test_a_long_gap_that_was_there_before_is_part_of_the_rhythm() -> None:
+    """Lost: an alarm at every evaluation of a run that waits for them."""
+    made = pulse("train/loss", [1.0] * 20, every=10)
+    late = array("d", [30_000.0]), array("d", [NOW + 190 + 400])
+    made.take([MetricBlock(1, 30, *late, {"train/loss": array("d", [1.0])})])
+    assert stalled(made, USUAL, NOW + 590 + 1100) == "" != stalled(made, USUAL, NOW + 590 + 1300)
+
+
+def test_slow_is_below_its_own_median_for_minutes_and_over_only_when_it_is_well_again() -> None:
+    """Lost: another job on the card since midnight; or an alarm at each uneven minute."""
+    rate = "throughput/iters_per_min"
+    assert kinds(pulse(rate, [900.0] * 20 + [500.0] * 4)) == [], "four minutes may be anything"
+    made = pulse(rate, [900.0] * 20 + [500.0] * 6)
+    ((key, text),) = findings(made, JOB, USUAL).items()
+    assert key == ("slow", "") and text.startswith("500 steps/min since") and "56% of this run's median, 900" in text
+    assert kinds(pulse(rate, [900.0] * 20 + [560.0] * 6)) == []
+    pulse(rate, [600.0], of=made)
+    assert kinds(made) == [] and kinds(made, known={key}) == ["slow"], "67 % of it is not well yet"
+    pulse(rate, [800.0], of=made)
+    assert kinds(made, known={key}) == []
+    assert kinds(pulse(rate, [500.0] * 30)) == []
+
+
+def test_a_decorator_that_begins_to_learn_is_not_slow() -> None:
+    """Lost: an alarm in every decorator run, when its updates begin."""
+    made = pulse("throughput/iters_per_min", [9000.0] * 20)
+    steps, times = (array("d", [size * n for n in range(20, 40)]) for size in (1000, 60))
+    columns = {"throughput/iters_per_min": array("d", [2000.0] * 20), "train/qf_loss": array("d", [1.0] * 20)}
+    made.take([MetricBlock(1, 40, steps, array("d", [NOW + time for time in times]), columns)])
+    assert kinds(made) == [] and made.median == 2000.0
+
+
+def test_nan_is_told_once_for_each_time_that_it_begins() -> None:
+    """Lost: ten hours of a diverged run."""
+    made = pulse("train/loss", [0.5, math.nan, math.nan])
+    assert findings(made, JOB, USUAL) == {("nan", "train/loss"): "train/loss is not a number since step 1,000"}
+    pulse("train/loss", [0.4], of=made)
+    assert kinds(made) == []
+    assert kinds(pulse("eval/return", [1.0, math.nan])) == [], "an evaluation may have nothing to say"
+
+
+def noisy(values: Sequence[float], share: float) -> list[float]:
+    draw = random.Random(1)
+    return [value * (1 + share * draw.gauss(0, 1)) for value in values]
+
+
+def test_a_flat_loss_is_measured_against_its_noise() -> None:
+    """Lost: the hint to stop; or the advice to stop a run that still learns."""
+    flat = noisy([0.03] * 300, 0.005)
+    ((key, text),) = findings(pulse("train/loss", flat), JOB, USUAL).items()
+    assert key == ("plateau", "train/loss") and "flat for 99,000 steps: 0.03" in text
+    falling = noisy([0.03 * (300 / (n + 300)) ** 0.3 for n in range(300)], 0.005)
+    assert kinds(pulse("train/loss", falling)) == []
+    assert kinds(pulse("train/loss", noisy([0.03] * 300, 0.2))) == [], "a fall that matters could hide in this noise"
+    assert kinds(pulse("train/loss", flat, every=30)) == [], "fifty minutes are not long"
+    assert kinds(pulse("train/loss", flat, step=3300)) == [], "near its end a run is flat by its schedule"
+    assert kinds(pulse("train/qf_loss", flat)) == [], "critics chase a target that moves"
+    assert kinds(pulse("train/loss", flat), Settings(plateau_minutes=0)) == []
+
+
+def test_success_is_flat_when_five_evaluations_have_not_beaten_the_best() -> None:
+    """Lost: the night that went on for nothing."""
+    name = "eval/success_rate"
+    ((key, text),) = findings(pulse(name, [0.2, 0.4, 0.6, 0.5, 0.6, 0.55, 0.6, 0.5], every=900), JOB, USUAL).items()
+    assert key == ("plateau", name) and text.startswith("success flat for 5 evaluations: 60% at step 2,000")
+    assert kinds(pulse(name, [0.2, 0.4, 0.6, 0.5, 0.6, 0.55, 0.62, 0.5], every=900)) == []
+    assert kinds(pulse(name, [0.2, 0.4, 0.97, 0.95, 0.96, 0.95, 0.97, 0.9], every=900)) == [], "nothing is left to gain"
+    assert kinds(pulse(name, [0.6, 0.5, 0.5, 0.5, 0.5, 0.5], every=900)) == []
+
+
+SCRIPT = """
+import json, os, time
+from pathlib import Path
+path = Path(os.environ["PIDEC_RUN_DIR"]) / "metrics.jsonl"
+for seq in range(9):
+    with open(path, "a") as file:
+        value = 0.5 if seq < 8 else None
+        file.write(json.dumps({"seq": seq, "time": time.time(), "step": seq, "metrics": {"train/loss": value}}) + "\\n")
+    time.sleep(0.05)
+while not Path("go").exists():
+    time.sleep(0.05)
+"""
+
+
+def test_the_runner_tells_each_alert_once_also_after_it_was_killed(manager: Manager, tmp_path: Path) -> None:
+    """Lost: a phone that rings all night, or not at all."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    told = tmp_path / "told"
+    hook = f'echo "$PIDEC_ALERT $PIDEC_JOB_ID $PIDEC_JOB_NAME: $PIDEC_ALERT_MESSAGE" >> {told}'
+    (manager.workspace.jobs / "settings.toml").write_text(
+        f"{QUICK}on_alert = '{hook}'\nstalled_minutes = 0.01\ndisk_low_gib = 1e9\n"
+    )
+    job = command(manager, python_line(tmp_path / "script.py"), name="peg", cwd=tmp_path)
+    manager.ensure_runner()
+
+    def raised() -> list[str]:
+        return sorted(alert.kind for alert in manager.alerts())
+
+    until(lambda: raised() == ["disk", "nan", "stalled"], what="three alerts")
+    until(lambda: told.exists() and len(told.read_text().splitlines()) == 3, what="three calls")
+    assert f"nan {job.id} peg: train/loss is not a number since step 8\n" in told.read_text()
+    kill_runner(manager)
+    manager.ensure_runner()
+    time.sleep(1)  # a few looks of the new one
+    (tmp_path / "go").touch()
+    wait_for(manager, job.id, JobState.succeeded)
+    until(lambda: "done" in raised(), what="the last alert")
+    assert raised() == ["disk", "done", "nan", "stalled"]
+    assert len(told.read_text().splitlines()) == 3, "on_end tells that it is over"
+    (event,) = [event for event in manager.events(job.id) if event.detail.get("kind") == "done"]
+    assert event.detail["message"].startswith("succeeded after ")
+
+
+@pytest.mark.parametrize(("line", "kind"), [("exit 3", "failed"), ("kill -9 $$", "held")])
+def test_a_bad_end_is_an_alert_with_its_reason_and_a_cancelled_job_none(manager: Manager, line: str, kind: str) -> None:
+    """Lost: a queue that stood still since midnight."""
+    job = command(manager, line)
+    other = command(manager, "true", held=True)
+    manager.cancel(other.id)
+    manager.ensure_runner()
+    until(lambda: manager.alerts(), what="the alert")
+    (alert,) = manager.alerts()
+    assert (alert.job_id, alert.kind) == (job.id, kind)
+    assert alert.message == manager.job(job.id).reason
+    assert manager.alerts(after_row=alert.row_id) == [] and manager.last_event() == alert.row_id
