@@ -48,6 +48,6 @@ def _ema(ys: Floats, weight: float) -> Floats:
         carried = last + powers[-1] * carried
     blocks += np.array(before)[:, None] * powers[1:]
     whole: Floats = blocks.reshape(-1)[:count]
-    early = min(count, math.ceil(_NEGLIGIBLE / math.log(weight)))  # behind, the weights add up to 1 all but for rounding
+    early = min(count, math.ceil(_NEGLIGIBLE / math.log(weight)))  # behind it, the weights add up to 1
     whole[:early] /= 1 - weight ** np.arange(1, early + 1)
     return whole
