@@ -26,7 +26,7 @@ def traced(work: Work, first: Tensor, second: Tensor) -> tuple[Work, str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            recorded: Work = torch.jit.trace(work, (first, second), check_trace=False)
+            recorded: Work = torch.jit.trace(work, (first, second), check_trace=False)  # type: ignore[no-untyped-call]
         for rows in (len(first), 1):
             torch.testing.assert_close(
                 recorded(first[:rows], second[:rows]), work(first[:rows], second[:rows]), rtol=1e-3, atol=1e-4
