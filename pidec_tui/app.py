@@ -27,6 +27,7 @@ from .messages import (
     Done,
     LogChanged,
     MachineSampled,
+    OverlayChanged,
     QueueChanged,
     Refused,
     RunnerSeen,
@@ -223,6 +224,10 @@ class PidecApp(App[None]):
         if message.trace.job_id == self.board.selected:
             self.board.trace, self.board.events = message.trace, message.events
             self._tell(lambda screen: screen.show_trace())
+
+    def on_overlay_changed(self, message: OverlayChanged) -> None:
+        self.board.overlay.runs = message.runs
+        self._tell(lambda screen: screen.show_trace())
 
     def on_log_changed(self, message: LogChanged) -> None:
         if message.job_id == self.board.selected:

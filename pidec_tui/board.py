@@ -10,6 +10,7 @@ from .charts.series import Curve, XKind
 from .manager.gpus import GpuSample
 from .manager.host import HostSample
 from .manager.jobs import Job, JobEvent
+from .overlay import Overlay
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ class Board:
     runner_known: bool = False
     troubles: dict[str, str] = field(default_factory=dict)  # what does not work right now, by part
     charts: ChartChoices = field(default_factory=ChartChoices)
+    overlay: Overlay = field(default_factory=Overlay)
 
     def job(self) -> Job | None:
         """The selected job."""

@@ -26,11 +26,14 @@ from .messages import (
     CheckpointsChanged,
     LogChanged,
     MachineSampled,
+    OverlayChanged,
     QueueChanged,
     RunnerSeen,
     TraceChanged,
     Trouble,
 )
+from .overlay import MOST_RUNS, Key, members
+from .runtraces import Groups, RunTrace, run_trace
 from .trace import Trace
 
 POLL = 0.5  # seconds between two looks at the job log
@@ -69,6 +72,8 @@ class Feed:
         self._wake = threading.Event()
         self._selected: int | None = None
         self._tell_anew = False
+        self._beside: tuple[Key, ...] = ()  # runs that are drawn side by side
+        self._groups = Groups()
         self._traces: dict[int, Trace] = {}
         self._events: tuple[JobEvent, ...] = ()
         self._jobs: list[Job] = []
@@ -86,6 +91,11 @@ class Feed:
         """Read this job's metrics, log and checkpoints from now on."""
         self._selected = job_id
         self._tell_anew = True
+        self._wake.set()
+
+    def beside(self, keys: tuple[Key, ...]) -> None:
+        """Read these runs, too, from now on."""
+        self._beside = keys
         self._wake.set()
 
     def wake(self) -> None:
@@ -114,6 +124,8 @@ class Feed:
         selected = self._selected
         with self._part("job log"):
             self._read_log(selected)
+        with self._part("runs side by side"):
+            self._read_beside(self._beside)
         if selected is not None:
             with self._part("log file"):
                 self._read_tail(selected)
@@ -179,7 +191,7 @@ class Feed:
     def _trace(self, job_id: int) -> Trace:
         trace = self._traces.pop(job_id, None) or Trace(job_id)
         self._traces[job_id] = trace  # newest last
-        while len(self._traces) > KEEP_TRACES:
+        while len(self._traces) > KEEP_TRACES + MOST_RUNS * bool(self._beside):
             del self._traces[next(iter(self._traces))]
         blocks = self.manager.curves(job_id, after_row=trace.last_row)
         if trace.attempt and any(block.attempt > trace.attempt for block in blocks):
@@ -197,6 +209,26 @@ class Feed:
         events = tuple(self.manager.events(job_id))
         if self._changed("trace", (job_id, trace.last_row, len(events))):
             self._post(TraceChanged(trace.view(), events))
+
+    def _read_beside(self, keys: tuple[Key, ...]) -> None:
+        """At most `MOST_RUNS`, whatever became of their groups since they were marked."""
+        if not self._changed("runs side by side", (self._seen.get("job log"), keys)):
+            return
+        runs: dict[int, RunTrace] = {}
+        rows: list[object] = [keys]
+        drawn: dict[Key, RunTrace] = {}
+        for key in keys:
+            jobs = members(key, self._jobs)
+            for job in jobs:
+                if job.id not in runs and len(runs) < MOST_RUNS:
+                    trace, events = self._trace(job.id), tuple(self.manager.events(job.id))
+                    rows.append((job.id, trace.last_row, len(events)))
+                    runs[job.id] = run_trace(job, trace.view(), events)
+            there = [runs[job.id] for job in jobs if job.id in runs]
+            if there:
+                drawn[key] = self._groups.run(key, there) if isinstance(key, str) else there[0]
+        if self._changed("rows side by side", rows):
+            self._post(OverlayChanged(drawn))
 
     def _read_tail(self, job_id: int) -> None:
         path = self.manager.log_path(job_id)

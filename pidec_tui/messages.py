@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from textual.message import Message
@@ -16,6 +16,8 @@ from .motion.takes import Take
 if TYPE_CHECKING:  # the browser is seldom the first thing that is looked at
     from .manager.catalogue import Catalogue, Entry
     from .manager.catalogue_order import Lineage
+    from .overlay import Key
+    from .runtraces import RunTrace
 
 
 class FeedMessage(Message, bubble=False):
@@ -39,6 +41,14 @@ class TraceChanged(FeedMessage):
         super().__init__()
         self.trace = trace
         self.events = events
+
+
+class OverlayChanged(FeedMessage):
+    """News of the runs that are drawn side by side: all of them."""
+
+    def __init__(self, runs: Mapping[Key, RunTrace]) -> None:
+        super().__init__()
+        self.runs = runs
 
 
 class LogChanged(FeedMessage):

@@ -9,17 +9,20 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from pidec_train.protocol.metric_names import EVAL
 
-from .board import TraceView
 from .charts.series import Curve, Mark, XKind
 from .manager.jobs import Job, JobEvent
+from .overlay import LETTERS
 from .plans import Plan
 from .words import wilson
 
-LETTERS = "ABCDEFGHIJKL"
+if TYPE_CHECKING:
+    from .board import Board, TraceView
+
 _RATES = ("success_rate", "success_at_end")  # shares of episodes, which have an interval
 
 
@@ -34,6 +37,8 @@ class RunTrace:
         episodes: how many were evaluated, by step.
         marks: checkpoints and resumes, by step.
         env_steps: simulator steps by step; None where the run does not tell.
+        jobs: their numbers; several where this is the mean of a group.
+        reference: the others are told against it.
     """
 
     label: str
@@ -42,6 +47,8 @@ class RunTrace:
     episodes: Mapping[float, int] = field(default_factory=dict)
     marks: tuple[Mark, ...] = ()
     env_steps: Curve | None = None
+    jobs: tuple[int, ...] = ()
+    reference: bool = False
 
     def longest(self) -> Curve | None:
         """The curve that tells best which step was when."""
@@ -79,10 +86,50 @@ def run_trace(job: Job, trace: TraceView, events: Sequence[JobEvent]) -> RunTrac
     began = job.started if job.started is not None else min(times, default=0.0)
     label = f"{job.id} {job.name}"
     if not trace.curves:
-        return RunTrace(label, {}, began, episodes, tuple(marks))
+        return RunTrace(label, {}, began, episodes, tuple(marks), jobs=(job.id,))
     from .charts.xaxis import env_steps_of
 
-    return RunTrace(label, trace.curves, began, episodes, tuple(marks), env_steps_of(trace.curves))
+    return RunTrace(label, trace.curves, began, episodes, tuple(marks), env_steps_of(trace.curves), (job.id,))
+
+
+def board_runs(board: Board) -> list[RunTrace]:
+    """The marked runs as far as they were read, then the selected one, unless it is among them."""
+    overlay, job = board.overlay, board.job()
+    runs = [
+        replace(overlay.runs[key], reference=key == overlay.baseline) for key in overlay.order() if key in overlay.runs
+    ]
+    if job is not None and board.trace is not None and overlay.key_of(job) is None:
+        runs.append(run_trace(job, board.trace, board.events))
+    return runs
+
+
+class Groups:
+    """Groups as one run each: the mean of their runs in a band from the lowest to the highest. What was made of the
+    same curves is kept: a group that is over costs nothing more."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str, str], tuple[tuple[Curve, ...], Curve]] = {}
+
+    def run(self, name: str, runs: Sequence[RunTrace]) -> RunTrace:
+        """Args: name: of the group. Time counts from the beginning of each run: the mean of that."""
+        told = sorted({metric for run in runs for metric in run.curves})
+        began = min((run.began for run in runs if run.curves), default=0.0)
+        curves = {metric: self._mean(name, metric, runs, began) for metric in told}
+        label = f"{name} (mean of {len(runs)})"
+        return RunTrace(label, curves, began, jobs=tuple(job for run in runs for job in run.jobs))
+
+    def _mean(self, name: str, metric: str, runs: Sequence[RunTrace], began: float) -> Curve:
+        parts = [(run, run.curves[metric]) for run in runs if metric in run.curves]
+        curves = tuple(curve for _, curve in parts)
+        before = self._made.get((name, metric))
+        if before is None or before[0] != curves:  # by identity
+            from .charts.group import mean_and_band
+
+            mean = mean_and_band(curves, metric)
+            clocks = [replace(curve, ys=array("d", run.places(curve.xs, "since start"))) for run, curve in parts]
+            times = array("d", [began + second for second in mean_and_band(clocks, metric).ys])
+            before = self._made[name, metric] = (curves, replace(mean, times=times))
+        return before[1]
 
 
 class Lens:
@@ -105,7 +152,8 @@ class Lens:
                 markers = name in plan.markers
                 if len(runs) > 1:
                     label = f"{LETTERS[place % len(LETTERS)]} {label}".rstrip()
-                lines.append(replace(curve, name=label, markers=markers, tone=place if len(runs) > 1 else None))
+                tone = place if len(runs) > 1 else None
+                lines.append(replace(curve, name=label, markers=markers, tone=tone, reference=run.reference))
         return lines
 
     def _along(self, run: RunTrace, curve: Curve, kind: XKind) -> Curve:

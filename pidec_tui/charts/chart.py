@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -160,7 +160,7 @@ def _fill(plot: Plot, layers: list[_Layer], axes: Axes) -> dict[int, tuple[str, 
             above = below if high is low else shape(high)
             plot.band(below.low, above.high, f"band{layer.tone}")
     for layer, drawn in zip(layers, shapes, strict=True):
-        plot.line(drawn, f"curve{layer.tone}", lines)
+        plot.line(dashed(drawn) if layer.curve.reference else drawn, f"curve{layer.tone}", lines)
     for layer, drawn in zip(layers, shapes, strict=True):
         marker, role = MARKERS[layer.tone if layer.curve.tone is not None else 0], f"curve{layer.tone}"
         if axes.clip:
@@ -173,6 +173,12 @@ def _fill(plot: Plot, layers: list[_Layer], axes: Axes) -> dict[int, tuple[str, 
         if axes.nan_marks and layer.torn:
             plot.crosses(nans_of(layer.curve, axes))
     return _thin(plot, axes)
+
+
+def dashed(shape: Envelope) -> Envelope:
+    """Three cells of a line, then two without: a baseline is told apart without colour."""
+    gap = np.arange(len(shape.low)) // DOTS_X % 5 > 2
+    return replace(shape, low=np.where(gap, np.nan, shape.low), high=np.where(gap, np.nan, shape.high))
 
 
 def _spots(plot: Plot, lonely: Floats) -> tuple[Floats, Floats]:

@@ -24,7 +24,7 @@ class Reading:
     """Numbers of one curve within the window; None where there is none.
 
     Attributes:
-        last: the newest value.
+        last, last_x: the newest value and where it was.
         best, best_x: the best value and where it was; None also where neither end is better.
         since: what the change counts from: the value at the cursor, else the first in the window.
     """
@@ -33,6 +33,7 @@ class Reading:
     best: float | None = None
     best_x: float | None = None
     since: float | None = None
+    last_x: float | None = None
 
 
 def reading_of(curve: Curve, axes: Axes, better: str) -> Reading:
@@ -50,7 +51,7 @@ def reading_of(curve: Curve, axes: Axes, better: str) -> Reading:
     at = {"up": int(np.argmax(ys)), "down": int(np.argmin(ys))}.get(better)
     since = ys[0] if axes.cursor is None else ys[_nearest(xs, axes.cursor)]
     best, best_x = (None, None) if at is None else (float(ys[at]), float(xs[at]))
-    return Reading(float(ys[-1]), best, best_x, float(since))
+    return Reading(float(ys[-1]), best, best_x, float(since), float(xs[-1]))
 
 
 def value_at(curve: Curve, x: float) -> float | None:
@@ -74,7 +75,7 @@ def title_parts(name: str, curves: Sequence[Curve], axes: Axes, better: str, wid
         value = reading_of(curve, axes, "").last if axes.cursor is None else value_at(curve, axes.cursor)
         if value is not None:
             label = f"{curve.name} " if len(shown) > 1 and curve.name else ""
-            pieces.append([(f"  {label}", "label"), (value_text(value, axes), "value")])
+            pieces.append([(f"  {label}", "label"), (value_text(value, axes), "value"), *_against(curve, curves, axes)])
     if told is not None and single:
         reading = reading_of(told, axes, better)
         if reading.best is not None and reading.best_x is not None:
@@ -83,6 +84,28 @@ def title_parts(name: str, curves: Sequence[Curve], axes: Axes, better: str, wid
         if reading.last is not None and reading.since is not None and len(told.xs) > 1:
             pieces.append([("  Δ ", "label"), (change_text(reading.since, reading.last, axes), "value")])
     return _fitting(pieces, width)
+
+
+def _against(curve: Curve, curves: Sequence[Curve], axes: Axes) -> list[Part]:
+    """The change from the baseline to this run, at the cursor, else where this run is now: a run that is half through
+    is held against what the baseline had by then. Empty where there is no baseline, or none of this metric."""
+    baseline = next((each for each in curves if each.reference and _metric(each) == _metric(curve)), None)
+    if curve.reference or baseline is None:
+        return []
+    if axes.cursor is None:
+        reading = reading_of(curve, axes, "")
+        now, x = reading.last, reading.last_x
+    else:
+        now, x = value_at(curve, axes.cursor), axes.cursor
+    before = None if x is None else value_at(baseline, x)
+    if now is None or before is None or not math.isfinite(now) or not math.isfinite(before):
+        return []
+    return [(f" Δ {change_text(before, now, axes)}", "label")]
+
+
+def _metric(curve: Curve) -> str:
+    """What is behind the letter of its run."""
+    return curve.name.partition(" ")[2]
 
 
 def _fitting(pieces: list[list[Part]], width: int) -> list[Part]:

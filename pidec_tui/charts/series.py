@@ -30,6 +30,7 @@ class Curve:
         lows, highs: as many; the interval around each point, NaN where there is none: a bar through a mark, a faded
             band around a line.
         tone: which of the colours and marks it gets; None: by its place among the curves.
+        reference: the baseline that the others are told against: its line is dashed.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Curve:
     lows: Floats | None = None
     highs: Floats | None = None
     tone: int | None = None
+    reference: bool = False
 
     def named(self, name: str, *, markers: bool = False) -> Curve:
         """The same points under another name."""

@@ -18,8 +18,9 @@ from ..charts.series import KINDS, SMOOTHS, Axes, Mark, XKind, XUnit
 from ..charts.ticks import number
 from ..charts.view import ChartView
 from ..charts.window import Window, rounded_end
+from ..overlay import LETTERS
 from ..plans import Plan, every_plan
-from ..runtraces import LETTERS, Lens, RunTrace, run_trace
+from ..runtraces import Lens, RunTrace, board_runs
 from ..widgets.chartgrid import ChartGrid, Picture
 from .base import BoardScreen
 
@@ -34,7 +35,8 @@ class ChartsScreen(BoardScreen):
     """Any metric, as many charts as fit.
 
     Args:
-        source: whose curves they are, asked again whenever something changed; by default the selected job's.
+        source: whose curves they are, asked again whenever something changed; by default the marked jobs' and the
+            selected one's.
         cursor: step at which the cursor stands at first.
     """
 
@@ -90,9 +92,7 @@ class ChartsScreen(BoardScreen):
         yield ChartGrid(id="chart-grid")
 
     def _selected(self) -> Sequence[RunTrace]:
-        board = self.door.board
-        job = board.job()
-        return [run_trace(job, board.trace, board.events)] if job and board.trace else []
+        return board_runs(self.door.board)
 
     # --- what is shown
 
@@ -158,7 +158,7 @@ class ChartsScreen(BoardScreen):
         for letter, run in zip(LETTERS, self._runs, strict=False):
             if len(self._runs) > 1:
                 line.append(f"{letter} ", f"bold {colours['primary']}")
-            line.append(f"{run.label}  ", "bold")
+            line.append(f"{run.label}{' (baseline)' if run.reference else ''}  ", "bold")
         said = []
         if self.cursor is not None:
             said.append(f"at {self._said(self.cursor)}")

@@ -15,6 +15,7 @@ from textual.widgets import Static
 GROUPS = {
     "queue": "Queue",
     "job": "The selected job",
+    "overlay": "Runs side by side",
     "view": "View",
     "list": "In lists",
     "chart": "Charts",

@@ -24,7 +24,7 @@ from ..widgets.stack import ChartStack
 from ..widgets.tail import LogTail
 from ..words import plural
 from .base import inner_width
-from .job_keys import JobKeys
+from .overlay_keys import OverlayKeys
 
 TABS = ("queue", "charts", "log", "machine")  # of a terminal with room for one pane only
 _NEED_A_RUNNER = {state for state in JobState if not state.finished and state is not JobState.held}
@@ -41,7 +41,7 @@ You can close this window at any time, or lose the connection: jobs go on, and a
 [b $primary]?[/] shows all keys."""
 
 
-class MainScreen(JobKeys):
+class MainScreen(OverlayKeys):
     """The queue, and everything about the job that its cursor is on."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

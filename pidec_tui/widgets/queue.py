@@ -43,16 +43,23 @@ def shortened(name: str, width: int) -> str:
 
 
 def cells(
-    job: Job, activity: Activity | None, now: float, columns: Mapping[str, int], colours: Mapping[str, str]
+    job: Job,
+    activity: Activity | None,
+    now: float,
+    columns: Mapping[str, int],
+    colours: Mapping[str, str],
+    letter: str = "",
 ) -> list[Text]:
-    """One row of the table."""
+    """One row of the table. `letter`: of a job that is marked to be drawn beside others."""
     quiet = colours["muted"] if job.state.finished else ""
     share = share_done(job)
     full, rest = bar(share, _WIDTHS["bar"] - 1) if share is not None else ("", "")
+    mark = f"[{letter}] " if letter else ""
+    name = shortened(job.name, columns["name"] - 1 - len(mark))
     made = {
         "id": Text(f"{job.id:>2} ", colours["muted"]),
         "state": Text(f"{GLYPHS[job.state.value]} {job.state.value}", colours[STATE_COLOURS[job.state.value]]),
-        "name": Text(shortened(job.name, columns["name"] - 1), quiet),
+        "name": Text.assemble((mark, f"bold {colours['primary']}"), (name, quiet)) if mark else Text(name, quiet),
         "bar": Text(full, quiet or colours["primary"]).append(rest, colours["faint"]),
         "done": Text(f"{progress(job):>4}", quiet),
         "rate": Text(f"{number(activity.rate):>5}" if activity and activity.rate and job.state.active else ""),
@@ -87,7 +94,10 @@ class QueueTable(KeyTable):
                     _HEADS[column] if column != "done" or "bar" in wanted else "done", width=cells_wide, key=column
                 )
         colours = self.app.theme_variables
-        rows = {str(job.id): cells(job, board.activity.get(job.id), now, wanted, colours) for job in board.jobs or ()}
+        rows = {
+            str(job.id): cells(job, board.activity.get(job.id), now, wanted, colours, board.overlay.letter(job))
+            for job in board.jobs or ()
+        }
         self.bring(rows, list(wanted))
         if under is not None:
             self.go_to(under)

@@ -1,0 +1,154 @@
+"""Runs side by side: marks and baseline by keys, groups as one, the settings that differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from pidec_tui.charts.view import ChartView
+from pidec_tui.feed import Feed
+from pidec_tui.manager.jobs import Job, JobState
+from pidec_tui.messages import OverlayChanged
+from pidec_tui.screens.charts import ChartsScreen
+from tests.tui.pressing import board_of, go, keys, notices, queue_of
+from tests.tui.scene import NOW, FixedGpus, Scene, app_of, settled
+
+SIZE = (160, 45)
+pytestmark = pytest.mark.usefixtures("presets")
+
+
+def rows(first: int, last: int, factor: float) -> list[dict[str, Any]]:
+    return [{"time": NOW - 900 + i, "step": i, "metrics": {"train/loss": factor / i}} for i in range(first, last, 10)]
+
+
+def runs(scene: Scene, *, group: str = "peg") -> list[Job]:
+    """Three runs of one group and one by itself, each with a loss of its own height; the last one goes on."""
+    made = []
+    for seed, factor in ((1, 10.0), (2, 20.0), (3, 60.0), (4, 15.0)):
+        own = {"group": group} if seed < 4 else {}
+        values = {"total_iters": 1000, "seed": seed, "demo_path": "demos/Peg.h5", "lr": 1e-4 if seed < 4 else 3e-4}
+        job = scene.add("diffusion", values, name=f"peg seed={seed}" if own else "alone", **own)
+        scene.start(job, ago=900)
+        scene.write(job, rows(10, 510, factor))
+        if own:
+            scene.end(job, JobState.succeeded, ago=100)
+        made.append(job)
+    return made
+
+
+async def press(pilot: Pilot[Any], *names: str) -> None:
+    for name in names:
+        await pilot.press(name)
+        await pilot.pause()
+    await settled(pilot)
+
+
+def row(pilot: Pilot[Any], job: Job) -> str:
+    return " ".join(cell.plain for cell in queue_of(pilot).get_row(str(job.id)))
+
+
+def legend(pilot: Pilot[Any]) -> str:
+    assert isinstance(pilot.app.screen, ChartsScreen)
+    return str(pilot.app.screen.query_one("#charts-title").render())
+
+
+def loss(pilot: Pilot[Any]) -> ChartView:
+    return next(view for view in pilot.app.screen.query(ChartView) if view.display and "loss" in view.title)
+
+
+@keys("overlay.mark", "overlay.baseline", "overlay.none")
+async def test_marked_jobs_are_drawn_beside_the_selected_one(scene: Scene) -> None:
+    """Lost: whether the new run is better than the old one, in one chart."""
+    one, two, _, last = runs(scene)
+    async with app_of(scene).run_test(size=SIZE) as pilot:
+        await go(pilot, one.id)
+        await press(pilot, "m")
+        assert "[A] peg seed=1" in row(pilot, one)
+        await go(pilot, two.id)
+        await press(pilot, "p")
+        assert "[A=] peg seed=2" in row(pilot, two) and "[B] peg seed=1" in row(pilot, one)
+        await go(pilot, last.id)
+        await press(pilot, "o")
+        assert legend(pilot).startswith("A 2 peg seed=2 (baseline)  B 1 peg seed=1  C 4 alone")
+        assert "B 0.02 Δ -50%" in loss(pilot).title and "C 0.03 Δ -25%" in loss(pilot).title
+        await press(pilot, "escape")
+        await go(pilot, two.id)
+        await press(pilot, "p", "m")
+        assert "[A] peg seed=1" in row(pilot, one) and "[" not in row(pilot, two)
+        await press(pilot, "U", "o")
+        assert legend(pilot).startswith("2 peg seed=2  x:"), "no marks: the selected job alone"
+
+
+async def test_a_marked_run_that_goes_on_is_followed(scene: Scene) -> None:
+    """Lost: the overlay shows what the live run was when it was marked."""
+    one, _, _, last = runs(scene)
+    async with app_of(scene).run_test(size=SIZE) as pilot:
+        await go(pilot, last.id)
+        await press(pilot, "m")
+        await go(pilot, one.id)
+        await press(pilot, "o")
+        assert "A 0.03" in loss(pilot).title
+        scene.write(last, rows(510, 760, 15.0))
+        await settled(pilot)
+        assert "A 0.02" in loss(pilot).title
+
+
+@keys("overlay.group")
+async def test_a_group_is_one_line_in_a_band(scene: Scene) -> None:
+    """Lost: three seeds as three lines that cross, where their mean and spread tell it."""
+    one, two, three, last = runs(scene)
+    async with app_of(scene).run_test(size=SIZE) as pilot:
+        await go(pilot, last.id)
+        await press(pilot, "M")
+        assert "is in no group" in notices(pilot)
+        await go(pilot, two.id)
+        await press(pilot, "M")
+        assert all("[A] peg seed" in row(pilot, job) for job in (one, two, three))
+        await go(pilot, last.id)
+        await press(pilot, "o")
+        assert legend(pilot).startswith("A peg (mean of 3)  B 4 alone")
+        mean = board_of(pilot).overlay.runs["peg"].curves["train/loss"]
+        assert mean.ys[-1] == pytest.approx(30 / 500) and mean.lows[-1] == pytest.approx(10 / 500)
+        assert mean.highs[-1] == pytest.approx(60 / 500) and mean.times[-1] == pytest.approx(NOW - 900 + 500)
+        assert "A 0.06" in loss(pilot).title
+        await press(pilot, "x", "escape")
+        await go(pilot, one.id)
+        await press(pilot, "m")
+        assert not board_of(pilot).overlay.marked, "m takes off the mark that the row shows"
+
+
+async def test_no_more_than_eight_runs(scene: Scene) -> None:
+    """Lost: a dashboard that reads a hundred runs twice a second, because their group was marked."""
+    made = [scene.add("command", {"command": "x"}, name=f"x{i}", group="many" if i < 8 else "") for i in range(9)]
+    async with app_of(scene).run_test(size=SIZE) as pilot:
+        await go(pilot, made[0].id)
+        await press(pilot, "M")
+        await go(pilot, made[8].id)
+        await press(pilot, "m", "p")
+        assert board_of(pilot).overlay.marked == ["many"] and "At most 8 runs" in notices(pilot)
+
+
+def test_the_feed_tells_of_news_only_and_is_bounded(scene: Scene) -> None:
+    """Lost: curves of runs that are over, read and drawn again twice a second."""
+    _, _, _, last = runs(scene)
+    for i in range(9):
+        scene.add("command", {"command": "x"}, name=f"x{i}", group="many")
+    said: list[Any] = []
+    feed = Feed(scene.manager, FixedGpus(), said.append, start_runner=False)
+
+    def told() -> list[OverlayChanged]:
+        said.clear()
+        feed.tick()
+        return [message for message in said if isinstance(message, OverlayChanged)]
+
+    feed.beside(("peg", last.id))
+    (first,) = told()
+    assert set(first.runs) == {"peg", last.id} and not told()
+    scene.write(last, rows(510, 560, 15.0))
+    (second,) = told()
+    assert second.runs["peg"].curves["train/loss"] is first.runs["peg"].curves["train/loss"], "made once"
+    assert len(second.runs[last.id].curves["train/loss"].xs) == 55
+    feed.beside(("many",))
+    assert len(told()[0].runs["many"].jobs) == 8
