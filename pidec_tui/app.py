@@ -14,7 +14,7 @@ from textual.screen import Screen
 
 from pidec_train.protocol.errors import PidecError
 
-from . import readonly, theme
+from . import theme
 from .alerting import toasts
 from .board import Board
 from .feed import Feed
@@ -35,6 +35,7 @@ from .messages import (
     Trouble,
 )
 from .palette import PlainCommands
+from .refusals import READS_ONLY, refusal
 from .screens.base import BoardScreen, PidecScreen
 from .screens.main import MainScreen
 
@@ -126,7 +127,7 @@ class PidecApp(App[None]):
 
     def _ask(self, does: Callable[[Manager], Done], *, reads: bool = False) -> None:
         if self.readonly and not reads:
-            self.post_message(Refused(readonly.SAID, readonly.HINT))
+            self.post_message(Refused(*READS_ONLY))
             return
 
         def work() -> None:
@@ -148,10 +149,14 @@ class PidecApp(App[None]):
         default_namespace: DOMNode | None = None,
         namespaces: Mapping[str, DOMNode] | None = None,
     ) -> bool:
-        """A key, or a line of the palette. Where only reading is allowed, those that would change something say so."""
-        if self.readonly and readonly.changes_something(action, self.screen.active_bindings.values()):
-            self.post_message(Refused(readonly.SAID, readonly.HINT))
-            return True
+        """A key, or a line of the palette. Those that would change what may not be changed say so, and do nothing."""
+        selected = self.board.selected
+        if self.readonly or (selected is not None and selected < 0):
+            bindings = self.screen.active_bindings.values()
+            refused = refusal(action, bindings, readonly=self.readonly, job_id=selected)
+            if refused is not None:
+                self.post_message(Refused(*refused))
+                return True
         return await super().run_action(action, default_namespace, namespaces)
 
     def action_help(self) -> None:
@@ -216,6 +221,7 @@ class PidecApp(App[None]):
 
     def on_queue_changed(self, message: QueueChanged) -> None:
         self.board.jobs, self.board.activity = message.jobs, message.activity
+        self.board.by_hand = list(message.by_hand)
         self._tell(lambda screen: screen.show_queue())
         self._go_to_new()
         self._go_on_in_series()

@@ -92,7 +92,8 @@ class ChartChoices:
 class Board:
     """Everything on the screen. Fields of the selected job are empty until the feed has read them."""
 
-    jobs: list[Job] | None = None  # None: not read yet
+    jobs: list[Job] | None = None  # of the queue; None: not read yet
+    by_hand: list[Job] = field(default_factory=list)  # runs that the queue does not hold; their ids are negative
     activity: dict[int, Activity] = field(default_factory=dict)
     selected: int | None = None
     trace: TraceView | None = None
@@ -110,7 +111,14 @@ class Board:
 
     def job(self) -> Job | None:
         """The selected job."""
-        return next((job for job in self.jobs or () if job.id == self.selected), None)
+        return next((job for job in self.shown() if job.id == self.selected), None)
+
+    def shown(self) -> list[Job]:
+        """The jobs of the queue in their order, and the runs by hand: behind those that run, too, or at the end."""
+        jobs, others = self.jobs or [], self.by_hand
+        active = sum(job.state.active for job in jobs)  # these come first
+        running = [job for job in others if job.state.active]
+        return [*jobs[:active], *running, *jobs[active:], *(job for job in others if not job.state.active)]
 
     def select(self, job_id: int | None) -> None:
         """Another job: what is shown of the old one goes."""

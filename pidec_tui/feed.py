@@ -38,6 +38,7 @@ from .trace import Trace
 
 POLL = 0.5  # seconds between two looks at the job log
 MACHINE_EVERY = 2.0
+BY_HAND_EVERY = 2.0
 RUNNER_EVERY = 10.0  # a runner that cannot start is not asked for more often than this
 TAIL_BYTES = 64 * 1024
 KEEP_TRACES = 8  # jobs whose metrics stay in memory, so that going back to one is instant
@@ -77,6 +78,8 @@ class Feed:
         self._traces: dict[int, Trace] = {}
         self._events: tuple[JobEvent, ...] = ()
         self._jobs: list[Job] = []
+        self._by_hand: list[Job] = []
+        self._next_by_hand = 0.0
         self._last_event: int | None = None  # of any job, at the look before; None: there was none
         self._seen: dict[str, object] = {}  # what each part looked like when it was last told
         self._troubles: set[str] = set()
@@ -166,16 +169,27 @@ class Feed:
 
     def _read_log(self, selected: int | None) -> None:
         version = self.manager.version()
-        news = self._changed("job log", version)
-        if news:
+        self._look_by_hand()
+        news = self._changed("by hand", self._by_hand)
+        if self._changed("job log", version):
+            news = True
             self._jobs = self.manager.jobs()
             self._work_waits = any(not j.state.finished and j.state is not JobState.held for j in self._jobs)
-            activity = {job.id: self._activity(job) for job in self._jobs if job.state.active}
-            self._post(QueueChanged(self._jobs, activity))
             self._read_alerts()
-        known = any(job.id == selected for job in self._jobs)
+        shown = [*self._jobs, *self._by_hand]
+        if news:
+            activity = {job.id: self._activity(job) for job in shown if job.state.active}
+            self._post(QueueChanged(self._jobs, activity, self._by_hand))
+        known = any(job.id == selected for job in shown)
         if selected is not None and known and (news or "trace" not in self._seen):
             self._read_trace(selected)
+
+    def _look_by_hand(self) -> None:
+        """Runs of pidec-train are files that nobody tells of: look now and then."""
+        now = time.monotonic()
+        if now >= self._next_by_hand:
+            self._next_by_hand = now + BY_HAND_EVERY
+            self._by_hand = self.manager.by_hand()
 
     def _read_alerts(self) -> None:
         """Those that are new since the dashboard was opened."""

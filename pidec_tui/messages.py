@@ -28,10 +28,11 @@ class FeedMessage(Message, bubble=False):
 
 
 class QueueChanged(FeedMessage):
-    def __init__(self, jobs: list[Job], activity: dict[int, Activity]) -> None:
+    def __init__(self, jobs: list[Job], activity: dict[int, Activity], by_hand: Sequence[Job] = ()) -> None:
         super().__init__()
         self.jobs = jobs
         self.activity = activity
+        self.by_hand = by_hand
 
 
 class TraceChanged(FeedMessage):

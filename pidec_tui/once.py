@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 
 from .charts.ticks import number
+from .manager.byhand import shown_id
 from .manager.cli_common import is_new
 from .manager.cli_output import table_of
 from .manager.gpus import GpuMonitor, GpuSample
@@ -82,7 +83,8 @@ def _queue(manager: Manager, console: Console, now: float) -> None:
     """The jobs as a table, and below it a sentence for each that runs or needs somebody."""
     jobs = manager.jobs()
     over = {job.id for job in [job for job in jobs if job.state.finished][FINISHED_SHOWN:]}
-    lines = Overview(manager).lines([job for job in jobs if job.id not in over])
+    shown = [*(job for job in jobs if job.id not in over), *manager.by_hand()[:FINISHED_SHOWN]]
+    lines = Overview(manager).lines(shown)
     if not lines:
         console.print(NOTHING, markup=False)
         return
@@ -103,7 +105,7 @@ def _cells(line: JobLine, now: float) -> tuple[str, ...]:
     job = line.job
     when = line.ends if job.state.active else job.ended
     return (
-        str(job.id),
+        shown_id(job.id),
         f"{GLYPHS[job.state.value]} {job.state.value}",
         job.name,
         ""
@@ -122,7 +124,7 @@ def _cells(line: JobLine, now: float) -> tuple[str, ...]:
 def _sentence(line: JobLine, now: float) -> str:
     """What waits and why, what has gone wrong, how long it goes on."""
     job = line.job
-    who = f"job {job.id} {job.name}"
+    who = f"{'job' if job.id > 0 else 'run'} {shown_id(job.id)} {job.name}"
     if job.state.active:
         since = f"runs for {duration(now - job.started)}" if job.started else str(job.state)
         return f"{who}: {since}" + (f", {duration(line.ends - now)} to go" if line.ends and line.ends > now else "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pidec_train.protocol.errors import EXIT_FAILED, PidecError
@@ -25,7 +25,7 @@ from .cli_common import (
     values_of,
     workspace,
 )
-from .jobs import JobState
+from .jobs import Job, JobState
 from .manager import Manager, repair_workspace
 from .presets import broken_presets, list_presets, load_preset
 from .statedir import Places
@@ -154,16 +154,17 @@ def list_jobs(options: Options) -> int:
         return 0
     with open_manager(options) as manager:
         jobs = manager.jobs()
+        others = manager.by_hand() if options.group is None else []
         if options.group is not None:
             members = {job.id for job in manager.group(options.group)}
             jobs = [job for job in jobs if job.id in members]
         if options.json:
-            output.as_json([output.job_json(job) for job in jobs])
+            output.as_json([output.job_json(job) for job in [*jobs, *others]])
             return 0
-        finished = [job for job in jobs if job.state.finished]
-        hidden = set() if options.all or options.group else {job.id for job in finished[FINISHED_SHOWN:]}
-        if jobs:
-            output.job_table([job for job in jobs if job.id not in hidden])
+        every = options.all or options.group is not None
+        hidden = set() if every else {job.id for part in (jobs, others) for job in _over(part)[FINISHED_SHOWN:]}
+        if jobs or others:
+            output.job_table([job for job in [*jobs, *others] if job.id not in hidden])
         else:
             say(_EMPTY)
         if hidden:
@@ -171,6 +172,10 @@ def list_jobs(options: Options) -> int:
         if manager.places.elsewhere:
             say(f"{manager.workspace.root} is on a network file system: the job log is in {manager.state_dir}")
     return 0
+
+
+def _over(jobs: Sequence[Job]) -> list[Job]:
+    return [job for job in jobs if not job.state.active and not job.state.waiting]
 
 
 def show(options: Options) -> int:

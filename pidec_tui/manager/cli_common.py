@@ -58,7 +58,9 @@ def ensure_runner(manager: Manager, options: Options) -> None:
 
 
 def id_of(text: str) -> int:
-    """The number of a job. Raises PidecError if it is none."""
+    """The number of a job; `h1` names a run by hand, which has a negative one. Raises PidecError if it is none."""
+    if text[:1] == "h" and text[1:].isdecimal():
+        return -int(text[1:])
     if not text.lstrip("#").isdecimal():
         raise PidecError(f'"{text}" is no job: jobs have numbers', "pidec-jobs list shows them")
     return int(text.lstrip("#"))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pidec_train.protocol.config import parse_config, shell_line
 from pidec_train.protocol.errors import PidecError, did_you_mean
 
+from .byhand import shown_id
 from .jobs import Job
 from .presets import Preset
 
@@ -78,14 +79,14 @@ def job_table(jobs: Sequence[Job]) -> None:
     for job in jobs:
         what = f"waits for {job.waiting_for}" if job.waiting_for else job.reason
         name = (job.name, job.group_name) if grouped else (job.name,)
-        rows.append((str(job.id), job.state.value, job.lane, *name, progress(job), _clock(job.started), what))
+        rows.append((shown_id(job.id), job.state.value, job.lane, *name, progress(job), _clock(job.started), what))
     names = ("name", "group") if grouped else ("name",)
     print_table(("id", "state", "lane", *names, "progress", "started", "what"), rows)
 
 
 def job_page(job: Job, latest: Mapping[str, float | None], checkpoints: Path, log: Path | None) -> None:
     facts = [
-        ("job", f"{job.id} {job.name}"), ("kind", job.kind), ("state", job.state.value), ("lane", job.lane),
+        ("job", f"{shown_id(job.id)} {job.name}"), ("kind", job.kind), ("state", job.state.value), ("lane", job.lane),
         ("waits for", job.waiting_for), ("because", job.reason), ("after", ", ".join(map(str, job.after))),
         ("progress", progress(job)), ("preset", job.preset or ""), ("group", job.group_name),
         ("checkpoints", str(checkpoints) if checkpoints.is_dir() else ""), ("log", str(log or "")),

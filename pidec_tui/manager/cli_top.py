@@ -18,6 +18,7 @@ from typing import Any
 from pidec_train.protocol.errors import PidecError
 
 from . import cli_output as output
+from .byhand import shown_id
 from .cli_common import Options, id_of, open_manager, say
 from .curvetable import curve_rows
 from .manager import Manager
@@ -49,8 +50,8 @@ def top(options: Options) -> int:
 def _lines(manager: Manager, overview: Overview) -> list[JobLine]:
     """What is active or waits, and what ended last."""
     jobs = manager.jobs()
-    over = [job.id for job in jobs if job.state.finished][FINISHED_SHOWN:]
-    return overview.lines([job for job in jobs if job.id not in set(over)])
+    over = {job.id for job in [job for job in jobs if job.state.finished][FINISHED_SHOWN:]}
+    return overview.lines([*(job for job in jobs if job.id not in over), *manager.by_hand()[:FINISHED_SHOWN]])
 
 
 def _refresh(manager: Manager, overview: Overview, every: float) -> None:
@@ -111,7 +112,7 @@ def line_cells(line: JobLine) -> tuple[str, ...]:
     share = job.step / job.total_steps if job.step is not None and job.total_steps else None
     steps = "" if job.step is None else f"{job.step:,}/{job.total_steps:,}" if job.total_steps else f"{job.step:,}"
     return (
-        str(job.id),
+        shown_id(job.id),
         job.name,
         job.state.value,
         steps,

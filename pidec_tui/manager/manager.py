@@ -14,6 +14,7 @@ from typing import Any
 from pidec_train.protocol.rundir import Workspace, find_workspace
 
 from . import control, repair
+from .byhand import ByHand, refuse
 from .joblog import JobLog
 from .jobs import Alert, Job, JobEvent, JobState, MetricBlock, MetricPoint
 from .metriclog import MetricLog
@@ -45,6 +46,7 @@ class Manager:
         self._log = log
         self._metrics = MetricLog(log)
         self._queue = Queue(log, places.workspace)
+        self._by_hand = ByHand(places.workspace)
 
     @classmethod
     def open(cls, workspace: str | Path | None = None, *, mounts: Mounts | None = None) -> Manager:
@@ -76,8 +78,18 @@ class Manager:
             jobs = [_without_runner(job) for job in jobs]
         return jobs
 
+    def by_hand(self) -> list[Job]:
+        """The runs that somebody has started with pidec-train: running ones first, then the newest.
+
+        They have negative ids, which `job`, `curves`, `latest`, `metric_names`, `events`, `log_path` and
+        `checkpoint_dir` take, too. What would change one is refused.
+        """
+        return self._by_hand.jobs()
+
     def job(self, job_id: int) -> Job:
         """One job. Raises PidecError if there is none of that id."""
+        if job_id < 0:
+            return self._by_hand.job(job_id)
         job = self._queue.job(job_id)
         if job.state is JobState.queued and self.runner_pid() is None:
             job = _without_runner(job)
@@ -90,7 +102,7 @@ class Manager:
 
     def metric_names(self, job_id: int) -> list[str]:
         """The names of the job's curves, sorted."""
-        return self._metrics.names(job_id)
+        return sorted(self._by_hand.latest(job_id)) if job_id < 0 else self._metrics.names(job_id)
 
     def metrics(
         self, job_id: int, *, key: str | None = None, after_row: int = 0, limit: int | None = None
@@ -108,15 +120,15 @@ class Manager:
         Earlier attempts come first. A full read leaves out the attempts before one that began from nothing, but not
         single points that a later attempt has said again: where two speak of one step, the reader takes the later one.
         """
-        return self._metrics.blocks(job_id, after_row)
+        return self._by_hand.curves(job_id, after_row) if job_id < 0 else self._metrics.blocks(job_id, after_row)
 
     def latest(self, job_id: int) -> dict[str, float | None]:
         """The newest value of each curve, without looking through the curves."""
-        return self._metrics.latest(job_id)
+        return self._by_hand.latest(job_id) if job_id < 0 else self._metrics.latest(job_id)
 
     def events(self, job_id: int, *, after_row: int = 0) -> list[JobEvent]:
         """Events with a `row_id` above `after_row`, oldest first."""
-        return self._metrics.events(job_id, after_row)
+        return self._by_hand.events(job_id, after_row) if job_id < 0 else self._metrics.events(job_id, after_row)
 
     def alerts(self, *, after_row: int = 0) -> list[Alert]:
         """Alerts of all jobs with a `row_id` above `after_row`, oldest first."""
@@ -128,6 +140,8 @@ class Manager:
 
     def log_path(self, job_id: int, attempt: int | None = None) -> Path | None:
         """output.log of an attempt, by default the latest; None before there is one."""
+        if job_id < 0:
+            return None  # what a run by hand prints is on its terminal
         attempts = dict(self.workspace.run(job_id).attempts())
         number = attempt if attempt is not None else max(attempts, default=0)
         if number not in attempts:
@@ -137,10 +151,14 @@ class Manager:
 
     def checkpoint_dir(self, job_id: int) -> Path:
         """The folder of the job's checkpoints; it need not exist yet."""
+        if job_id < 0:
+            return self._by_hand.checkpoint_dir(job_id)
         return self.workspace.checkpoint_dir(job_id, self._queue.job(job_id).name)
 
     def code_version(self, job_id: int) -> str:
         """Version and commit of the pidec that queued the job."""
+        if job_id < 0:
+            return ""
         return str(self._log.columns(self._queue.job(job_id).id, "code_version")[0])
 
     # --- changing ----------------------------------------------------------------------------------------------------
@@ -253,6 +271,7 @@ class Manager:
         Raises:
             PidecError: there is no such job, or a wrong key or value.
         """
+        refuse(job_id)
         job = self._queue.job(job_id)
         cwd, environ = self._log.columns(job_id, "cwd", "environment")
         new = NewJob(
@@ -272,22 +291,27 @@ class Manager:
 
     def edit(self, job_id: int, values: Mapping[str, Any]) -> Job:
         """Change values of a queued or held job's config. Raises PidecError for other states and wrong values."""
+        refuse(job_id)
         return self._queue.edit(job_id, values)
 
     def move(self, job_id: int, to: int) -> Job:
         """Put a queued or held job at place `to` of those that wait; 1 is next."""
+        refuse(job_id)
         return self._queue.move(job_id, to)
 
     def hold(self, job_id: int) -> Job:
         """Keep a queued job from starting."""
+        refuse(job_id)
         return self._queue.hold(job_id)
 
     def release(self, job_id: int) -> Job:
         """Let a held job start when its turn comes."""
+        refuse(job_id)
         return self._queue.release(job_id)
 
     def cancel(self, job_id: int) -> Job:
         """Take a waiting job out of the queue; ask the trainer of an active one to save its state and stop."""
+        refuse(job_id)
         return self._queue.cancel(job_id)
 
     def group(self, name: str) -> list[Job]:
@@ -309,6 +333,7 @@ class Manager:
         Raises:
             PidecError: it is not over, its kind has no end that can be moved, or that end is none.
         """
+        refuse(job_id)
         return self._queue.retry(job_id, fresh=fresh, extend_to=extend_to)
 
     # --- runner ------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from pidec_train.protocol.errors import PidecError
 
 from ..alerting import WORDS, needs_somebody
 from ..board import Board
+from ..manager.byhand import shown_id
 from ..manager.jobs import Attempt, Job, JobEvent
 from ..sentences import jobs_ahead, sentence
 from ..widgets.jobcard import shown
@@ -90,7 +91,7 @@ def title_of(job: Job, board: Board, colours: dict[str, str], now: float) -> Tex
     state = job.state.value
     said = sentence(job, board.activity.get(job.id), now, jobs_ahead(job, board.jobs or ()))
     return (
-        Text(f"{job.id} {job.name}  ", "bold", no_wrap=True, overflow="ellipsis")
+        Text(f"{shown_id(job.id)} {job.name}  ", "bold", no_wrap=True, overflow="ellipsis")
         .append(f"{job.kind} · {job.lane}  ", f"not bold {colours['muted']}")
         .append(f"{GLYPHS[state]} {said}", f"not bold {colours[STATE_COLOURS[state]]}")
     )

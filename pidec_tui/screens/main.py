@@ -14,7 +14,7 @@ from textual.containers import Container
 from textual.widgets import Static
 
 from ..manager.jobs import JobState
-from ..readonly import MARK
+from ..refusals import MARK
 from ..widgets.checkpoints import CheckpointTable
 from ..widgets.jobcard import card_lines
 from ..widgets.machine import machine_lines
@@ -146,8 +146,8 @@ class MainScreen(OverlayKeys):
         board = self.door.board
         if board.jobs is None:
             return
-        if self.has_class("-empty") == bool(board.jobs):
-            self.set_class(not board.jobs, "-empty")
+        if self.has_class("-empty") == bool(board.shown()):
+            self.set_class(not board.shown(), "-empty")
             self.call_after_refresh(self._panes_appeared)
         queue = self.query_one(QueueTable)
         if inner_width(queue):

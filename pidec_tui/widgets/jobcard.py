@@ -10,6 +10,7 @@ from pidec_train.protocol.config import CONFIG_MODELS
 
 from ..alerting import needs_somebody
 from ..board import Board
+from ..manager.byhand import shown_id
 from ..manager.jobs import Job
 from ..sentences import jobs_ahead, sentence
 from ..words import GLYPHS, STATE_COLOURS, moment
@@ -60,7 +61,7 @@ def card_lines(board: Board, now: float, colours: Mapping[str, str], width: int,
         return []
     lines: Lines = [
         Text(no_wrap=True)
-        .append(f"{job.id} {job.name}"[: max(width - len(job.kind) - len(job.lane) - 6, 8)], "bold")
+        .append(f"{shown_id(job.id)} {job.name}"[: max(width - len(job.kind) - len(job.lane) - 6, 8)], "bold")
         .append(f"  {job.kind} · {job.lane}", colours["muted"])
     ]
     state = job.state.value

@@ -10,6 +10,7 @@ from textual.message import Message
 
 from ..board import Activity, Board
 from ..charts.ticks import number
+from ..manager.byhand import shown_id
 from ..manager.jobs import Job
 from ..sentences import ends, progress, share_done
 from ..words import GLYPHS, STATE_COLOURS, bar
@@ -57,7 +58,7 @@ def cells(
     mark = f"[{letter}] " if letter else ""
     name = shortened(job.name, columns["name"] - 1 - len(mark))
     made = {
-        "id": Text(f"{job.id:>2} ", colours["muted"]),
+        "id": Text(f"{shown_id(job.id):>2} ", colours["muted"]),
         "state": Text(f"{GLYPHS[job.state.value]} {job.state.value}", colours[STATE_COLOURS[job.state.value]]),
         "name": Text.assemble((mark, f"bold {colours['primary']}"), (name, quiet)) if mark else Text(name, quiet),
         "bar": Text(full, quiet or colours["primary"]).append(rest, colours["faint"]),
@@ -96,7 +97,7 @@ class QueueTable(KeyTable):
         colours = self.app.theme_variables
         rows = {
             str(job.id): cells(job, board.activity.get(job.id), now, wanted, colours, board.overlay.letter(job))
-            for job in board.jobs or ()
+            for job in board.shown()
         }
         self.bring(rows, list(wanted))
         if under is not None:

@@ -11,13 +11,16 @@ import pytest
 from pidec_tui import __main__ as door
 from pidec_tui.app import PidecApp
 from pidec_tui.manager.manager import Manager
-from pidec_tui.readonly import CHANGING, SAID
+from pidec_tui.refusals import CHANGING, READS_ONLY
 from pidec_tui.screens.form import FormScreen
 from pidec_tui.screens.main import MainScreen
 from tests.tui.pressing import go, notices
 from tests.tui.scene import H200, NOW, FixedGpus, Scene, busy, pressed, settled
 from tests.tui.shelves import browser_of, opened, press, shelves
 from tests.tui.test_keys import bindings
+
+
+SAID, _ = READS_ONLY
 
 
 def watching(scene: Scene) -> PidecApp:

@@ -1,0 +1,261 @@
+"""Runs that somebody has started with `pidec-train`: found by their folders, listed beside the queue, never changed.
+
+A run folder below `jobs/runs` whose name is no number belongs to no job; pidec-train calls its own `hand-<time>-…`.
+Such runs have negative ids, -1 the one that was found first; people see and type `h1`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from array import array
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from pidec_train.protocol.config import CONFIG_MODELS
+from pidec_train.protocol.errors import PidecError
+from pidec_train.protocol.rundir import MetricsLine, RunDir, Workspace, parse_metrics
+
+from .ingest import read_new
+from .jobs import Attempt, Job, JobEvent, JobState, MetricBlock
+from .specs import STEP_NAMES
+
+NAME = " (by hand)"
+PIECE = 64 * 1024  # of a file's begin and end, that tell how a run does
+SILENT_S = 300.0  # after which a run is taken for gone, if its process cannot be seen
+_HAND = re.compile(r"hand-\d{8}-\d{6}-(.+)")
+_STATES = {"succeeded": JobState.succeeded, "failed": JobState.failed}
+
+
+@dataclass
+class _Columns:
+    """Lines that name the same metrics."""
+
+    rows: array[int] = field(default_factory=lambda: array("q"))
+    steps: array[float] = field(default_factory=lambda: array("d"))
+    times: array[float] = field(default_factory=lambda: array("d"))
+    values: dict[str, array[float]] = field(default_factory=dict)
+
+
+@dataclass
+class _Run:
+    """One metrics.jsonl, and what was read of it. Rows count its lines, from 1."""
+
+    path: Path
+    offset: int = 0
+    rows: int = 0
+    columns: dict[tuple[str, ...], _Columns] = field(default_factory=dict)
+    events: list[JobEvent] = field(default_factory=list)
+    told: tuple[tuple[int, int], list[MetricsLine]] | None = None  # size and time of the file, its begin and its end
+
+    def grow(self) -> None:
+        """Read what has come since."""
+        while True:
+            behind, lines = read_new(self.path, self.offset)
+            if behind < self.offset:  # written anew
+                self.rows, self.columns, self.events = 0, {}, []
+            for line in lines:
+                self._take(line)
+            if behind == self.offset:
+                return
+            self.offset = behind
+
+    def _take(self, line: MetricsLine) -> None:
+        self.rows += 1
+        if line.event is not None:
+            detail = line.detail()
+            self.events.append(JobEvent(self.rows, 1, line.seq, line.step, line.time, line.event, detail))
+        if not line.metrics:
+            return
+        names = tuple(sorted(line.metrics))
+        columns = self.columns.setdefault(names, _Columns(values={name: array("d") for name in names}))
+        columns.rows.append(self.rows)
+        columns.steps.append(line.seq if line.step is None else line.step)
+        columns.times.append(line.time)
+        for name in names:
+            value = line.metrics[name]
+            columns.values[name].append(float("nan") if value is None else value)
+
+    def ends(self) -> list[MetricsLine]:
+        """The lines at its begin and at its end, without all between."""
+        stat = self.path.stat()
+        stamp = (stat.st_size, stat.st_mtime_ns)
+        if self.told is None or self.told[0] != stamp:
+            with self.path.open("rb") as file:
+                data = file.read(PIECE)
+                file.seek(max(stat.st_size - PIECE, len(data)))
+                tail = file.read()
+            lines = [line for piece in (data, tail) for _, line in parse_metrics(piece)]
+            self.told = stamp, lines
+        return self.told[1]
+
+
+class ByHand:
+    """The runs by hand of one workspace. May be asked from any thread."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._ws = workspace
+        self._lock = threading.RLock()
+        self._runs: dict[Path, _Run] = {}  # by run folder, in the order in which they were found
+
+    def jobs(self) -> list[Job]:
+        """Those that have said something, running ones first, then the newest. They look like jobs of the queue."""
+        with self._lock:
+            self._find()
+            made = [job for number, run in enumerate(self._runs.items(), 1) if (job := _job(-number, *run)) is not None]
+        return sorted(made, key=lambda job: (not job.state.active, -(job.started or 0)))
+
+    def job(self, job_id: int) -> Job:
+        """One of them. Raises PidecError if there is none of that id."""
+        found = {job.id: job for job in self.jobs()}
+        if job_id not in found:
+            known = ", ".join(shown_id(other) for other in sorted(found, reverse=True))
+            hint = f"There are {known}" if known else "pidec-train makes some; pidec-jobs add quickstart queues a job"
+            raise PidecError(f"there is no run {shown_id(job_id)} by hand", hint)
+        return found[job_id]
+
+    def curves(self, job_id: int, after_row: int) -> list[MetricBlock]:
+        """What lies behind a row, as `Manager.curves` gives it."""
+        with self._lock:
+            run = self._run(job_id)
+            run.grow()
+            blocks = []
+            for columns in run.columns.values():
+                at = bisect_right(columns.rows, after_row)
+                if at < len(columns.rows):
+                    values = {name: column[at:] for name, column in columns.values.items()}
+                    blocks.append(MetricBlock(1, columns.rows[-1], columns.steps[at:], columns.times[at:], values))
+            return blocks
+
+    def latest(self, job_id: int) -> dict[str, float | None]:
+        """The newest value of each curve."""
+        newest: dict[str, tuple[int, float]] = {}
+        with self._lock:
+            run = self._run(job_id)
+            run.grow()
+            for columns in run.columns.values():
+                for name, column in columns.values.items():
+                    newest[name] = max(newest.get(name, (0, 0.0)), (columns.rows[-1], column[-1]))
+        return {name: None if value != value else value for name, (_, value) in newest.items()}
+
+    def events(self, job_id: int, after_row: int) -> list[JobEvent]:
+        with self._lock:
+            run = self._run(job_id)
+            run.grow()
+            return [event for event in run.events if event.row_id > after_row]
+
+    def checkpoint_dir(self, job_id: int) -> Path:
+        """Where pidec-train puts its checkpoints, unless it was told otherwise."""
+        with self._lock:
+            self._find()
+            return self._ws.checkpoints / self._folder(job_id).name
+
+    def _find(self) -> None:
+        """Look for new folders, and forget those that are gone; the others keep their ids."""
+        try:
+            names = sorted(entry.name for entry in os.scandir(self._ws.runs) if not entry.name.isdigit())
+        except OSError:
+            names = []
+        for name in names:
+            folder = self._ws.runs / name
+            path = _metrics(folder)
+            known = self._runs.get(folder)
+            if path is not None and (known is None or known.path != path):
+                self._runs[folder] = _Run(path)
+
+    def _folder(self, job_id: int) -> Path:
+        folders = list(self._runs)
+        if not 1 <= -job_id <= len(folders):
+            raise PidecError(f"there is no run {shown_id(job_id)} by hand")
+        return folders[-job_id - 1]
+
+    def _run(self, job_id: int) -> _Run:
+        if -job_id > len(self._runs):
+            self._find()
+        return self._runs[self._folder(job_id)]
+
+
+def shown_id(job_id: int) -> str:
+    """`41`, or `h1` for a run by hand."""
+    return str(job_id) if job_id >= 0 else f"h{-job_id}"
+
+
+def refuse(job_id: int) -> None:
+    """Raise PidecError for a run by hand: the queue cannot change what it does not hold."""
+    if job_id < 0:
+        raise PidecError(
+            f"run {shown_id(job_id)} was started by hand: the queue only watches it",
+            "Stop it where it was started; pidec-jobs add queues a job of its own",
+        )
+
+
+def _metrics(folder: Path) -> Path | None:
+    """metrics.jsonl of a run folder's newest attempt, or in the folder itself."""
+    attempts = RunDir(folder).attempts()
+    for path in (*(attempt.metrics for _, attempt in reversed(attempts)), folder / "metrics.jsonl"):
+        if path.is_file():
+            return path
+    return None
+
+
+def _job(job_id: int, folder: Path, run: _Run) -> Job | None:
+    """How a run does by the begin and the end of its file; None if it cannot be told."""
+    try:
+        lines = run.ends()
+    except OSError:
+        return None
+    start = next((line for line in reversed(lines) if line.event == "start"), None)
+    if start is None:
+        return None
+    about, last = start.detail(), max((line.time for line in lines), default=start.time)
+    kind = str(about.get("kind"))
+    kind = kind if kind in CONFIG_MODELS else "command"
+    end = next((line for line in reversed(lines) if line.event == "end" and line.time >= start.time), None)
+    state, reason = _state(start, end, last)
+    ended = None if state is JobState.running else last
+    total, name = about.get("total_steps"), about.get("step_name")
+    found, config = _HAND.fullmatch(folder.name), about.get("config")
+    return Job(
+        job_id,
+        kind,
+        (found[1] if found else folder.name) + NAME,
+        state,
+        "hand",
+        config if isinstance(config, dict) else {},
+        None,
+        (),
+        0.0,
+        "",
+        reason,
+        start.time,
+        start.time,
+        ended,
+        max((line.step for line in lines if line.step is not None), default=None),
+        total if isinstance(total, int) else None,
+        name if isinstance(name, str) and name else STEP_NAMES.get(kind, "step"),
+        attempts=(Attempt(1, state.value, start.time, ended, about.get("pid"), cause=reason),),
+    )
+
+
+def _state(start: MetricsLine, end: MetricsLine | None, last: float) -> tuple[JobState, str]:
+    """By its last word; without one, by its process, which another machine's cannot be seen of."""
+    if end is not None:
+        said = end.detail()
+        state = _STATES.get(str(said.get("state")), JobState.cancelled)
+        return state, str(said.get("reason") or "") if state is not JobState.succeeded else ""
+    if _lives(start.detail().get("pid"), start.time) or time.time() - last < SILENT_S:
+        return JobState.running, ""
+    return JobState.failed, "its process is gone, without a last word"
+
+
+def _lives(pid: object, since: float) -> bool:
+    """Whether the process that wrote the first line is there; not another one that got its number later."""
+    try:
+        return isinstance(pid, int) and psutil.Process(pid).create_time() <= since + 1
+    except (psutil.Error, ValueError, OverflowError):
+        return False

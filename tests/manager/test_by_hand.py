@@ -1,0 +1,122 @@
+"""Runs that somebody has started with `pidec-train`: found, listed, drawn, and left alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pidec_train.protocol.errors import PidecError
+from pidec_tui.manager import byhand, cli
+from pidec_tui.manager.jobs import JobState
+from pidec_tui.manager.manager import Manager
+from pidec_tui.manager.overview import Overview
+from tests.manager.jobs_support import command
+
+NOW = time.time()
+START = {
+    "event": "start", "kind": "diffusion", "step": 0, "step_name": "iteration", "total_steps": 1000,
+    "config": {"lr": 1e-4}, "pid": os.getpid(),
+}  # fmt: skip
+
+
+def write(manager: Manager, name: str, *lines: dict[str, Any], anew: bool = False) -> Path:
+    """What pidec-train would have written; each call goes on."""
+    path = manager.workspace.runs / name / "attempt-1" / "metrics.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    seq = 0 if anew or not path.exists() else len(path.read_text().splitlines())
+    with path.open("w" if anew else "a") as file:
+        for number, line in enumerate(lines, seq):
+            file.write(json.dumps({"seq": number, "time": NOW + number, **line}) + "\n")
+    return path
+
+
+def row(step: int, loss: float | None) -> dict[str, Any]:
+    return {"step": step, "metrics": {"train/loss": loss}}
+
+
+def test_a_run_by_hand_is_a_line_with_curves_and_an_end(manager: Manager) -> None:
+    """Lost: a training that was started in a hurry, and that no list shows."""
+    write(manager, "hand-20261124-103000-Peg-v1", START, row(100, 0.5), row(200, None))
+    command(manager, "true")
+    (job,) = manager.by_hand()
+    assert (job.id, job.name, job.state, job.step, job.total_steps) == (
+        -1, "Peg-v1 (by hand)", JobState.running, 200, 1000,
+    )  # fmt: skip
+    assert job.config == {"lr": 1e-4} and manager.job(-1) == job
+    (block,) = manager.curves(-1)
+    assert list(block.steps) == [100, 200] and block.columns["train/loss"][0] == 0.5
+    assert manager.latest(-1) == {"train/loss": None} and manager.metric_names(-1) == ["train/loss"]
+    write(manager, "hand-20261124-103000-Peg-v1", row(300, 0.2), {"event": "end", "state": "succeeded"})
+    (more,) = manager.curves(-1, after_row=block.last_row)
+    assert list(more.steps) == [300], "a reader goes on where it was"
+    assert manager.by_hand()[0].state is JobState.succeeded and manager.by_hand()[0].ended
+    assert [event.event for event in manager.events(-1)] == ["start", "end"]
+    assert manager.checkpoint_dir(-1) == manager.workspace.checkpoints / "hand-20261124-103000-Peg-v1"
+    assert [each.id for each in manager.jobs()] == [1], "it is none of the queue"
+    assert len(Overview(manager).lines([manager.job(-1)])) == 1
+
+
+def test_a_run_that_vanished_without_a_word_has_failed(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost: a run that is said to go on, hours after its terminal was closed; or one that is slow, called dead."""
+    monkeypatch.setattr(byhand, "SILENT_S", -1e9)
+    old = {"time": NOW - 3600}
+    write(manager, "hand-20261124-100000-gone", {**START, **old, "pid": 2**22 - 3}, {**row(1, 1.0), **old})
+    write(manager, "hand-20261124-100001-reused", {**START, "time": 1e9, "pid": os.getpid()}, {**row(1, 1.0), **old})
+    write(manager, "mine", START, row(1, 1.0))
+    states = {job.name: job.state for job in manager.by_hand()}
+    assert states == {
+        "mine (by hand)": JobState.running,
+        "gone (by hand)": JobState.failed,
+        "reused (by hand)": JobState.failed,
+    }, "the first one's process is there"
+
+
+def test_numbers_stay_while_runs_come_and_go(manager: Manager) -> None:
+    """Lost: a cursor that jumps to another run."""
+    write(manager, "hand-20261124-100000-a", START, row(1, 1.0))
+    write(manager, "hand-20261124-100001-b", START, row(1, 1.0))
+    assert {job.id: job.name for job in manager.by_hand()} == {-1: "a (by hand)", -2: "b (by hand)"}
+    path = write(manager, "hand-20261124-090000-earlier", START, row(1, 1.0))
+    (manager.workspace.runs / "hand-20261124-100000-a" / "attempt-1" / "metrics.jsonl").unlink()
+    assert {job.id: job.name for job in manager.by_hand()} == {-2: "b (by hand)", -3: "earlier (by hand)"}
+    assert len(manager.curves(-3)) == 1
+    write(manager, path.parent.parent.name, row(7, 1.0), anew=True)
+    assert list(manager.curves(-3)[0].steps) == [7], "a file that was written anew is read anew"
+
+
+def test_nothing_of_it_can_be_changed(manager: Manager) -> None:
+    """Lost: a trainer of somebody else's, signalled by the queue."""
+    write(manager, "hand-20261124-100000-a", START, row(1, 1.0))
+    before = {path: path.read_bytes() for path in manager.workspace.runs.rglob("*") if path.is_file()}
+    for change in (manager.cancel, manager.hold, manager.release, manager.retry):
+        with pytest.raises(PidecError, match="run h1 was started by hand"):
+            change(-1)
+    for change in (lambda: manager.edit(-1, {"lr": 1}), lambda: manager.move(-1, 1), lambda: manager.clone(-1, {})):
+        with pytest.raises(PidecError, match="run h1 was started by hand"):
+            change()
+    with pytest.raises(PidecError, match=r"there is no run h7 by hand\. There are h1"):
+        manager.job(-7)
+    assert {path: path.read_bytes() for path in manager.workspace.runs.rglob("*") if path.is_file()} == before
+    manager.repair()
+    assert manager.jobs() == [] and len(manager.by_hand()) == 1
+
+
+def test_the_shell_knows_it_as_h1(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Lost: its curves, for whoever works without the dashboard."""
+    monkeypatch.setenv("PIDEC_WORKSPACE", str(manager.workspace.root))
+    write(manager, "hand-20261124-100000-a", START, row(1, 0.5), row(2, 0.25))
+    for words, part in (
+        (["list"], "h1  running"), (["top"], "a (by hand)"), (["metrics", "h1", "--csv"], ",0.25"),
+        (["show", "h1"], "h1 a (by hand)"), (["list", "--json"], '"id": -1'),
+    ):  # fmt: skip
+        assert cli.main(words) == 0
+        assert part in capsys.readouterr().out, words
+    assert cli.main(["report", "h1", "--out", str(tmp_path / "a.html")]) == 0
+    assert cli.main(["cancel", "h1"]) == 2 and "started by hand" in capsys.readouterr().err
