@@ -61,15 +61,6 @@ class LogChanged(FeedMessage):
         self.lines = lines
 
 
-class LogRead(FeedMessage):
-    """The whole log that a log screen shows, and the cells of its widest line."""
-
-    def __init__(self, lines: list[str], widest: int) -> None:
-        super().__init__()
-        self.lines = lines
-        self.widest = widest
-
-
 class AlertsRaised(Message, bubble=False):
     """What has come up since the dashboard was opened, each once, oldest first."""
 

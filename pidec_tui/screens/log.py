@@ -1,160 +1,164 @@
-"""The whole log of a job: follow it, scroll it, find in it."""
+"""The whole log of a job, however long: follow it, scroll it, find in it, filter it, go from a line to the charts."""
 
 from __future__ import annotations
 
-import threading
-from pathlib import Path
 from typing import ClassVar
 
-from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Input, Static
 
-from ..feed import plain_lines
+from ..logreader import Found, LogRead, LogReader, LogSaid
+from ..logsteps import step_of
 from ..manager.jobs import Job
-from ..messages import LogRead
 from ..widgets.logview import LogView
+from ..words import size
 from .base import PidecScreen
 
-MOST_BYTES = 8_000_000  # of a longer log, its end
-KEEP_BYTES = 2 * MOST_BYTES  # of one that grows while it is read; then its end again, so that memory has an end too
-EVERY = 0.5
+_FIND, _ONLY = "find", "only lines with"
 
 
 class LogScreen(PidecScreen):
-    """Reads in a thread, only what was added; a log that was begun anew is read anew."""
+    """A thread reads what is in sight and around it; nothing else of the log is held."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "back", id="log.back"),
+        Binding("enter", "chart", "chart at this step", key_display="enter", id="log.chart"),
         Binding("slash", "find", "find", key_display="/", id="log.find"),
+        Binding("ampersand", "filter", "only lines with", key_display="&", id="log.filter"),
         Binding("n", "match(1)", "next match", id="log.next"),
         Binding("N", "match(-1)", "previous match", id="log.previous"),
         Binding("f", "follow", "follow", id="log.follow"),
+        Binding("w", "wrap", "wrap", id="log.wrap"),
     ]
 
     def __init__(self, job: Job) -> None:
         super().__init__()
         self._job = job
-        self._stop = threading.Event()
+        self._asks = _FIND  # what the line at the bottom is for
+        manager = self.door.manager
+        self._reader = LogReader(lambda: manager.log_path(job.id), self.post_message)
 
     def body(self) -> ComposeResult:
         yield Static(classes="title", id="log-title", markup=False)
-        yield LogView(id="logview")
-        yield Input(placeholder="find", compact=True, id="find")
+        yield LogView(self._reader.ask, id="logview")
+        yield Input(compact=True, id="find")
 
     def on_mount(self) -> None:
         self.query_one("#find").display = False
         self.query_one(LogView).focus()
         self._say()
-        self.run_worker(self._read, thread=True, name="log", exit_on_error=False)
+        self.run_worker(self._reader.run, thread=True, name="log", exit_on_error=False)
 
     def on_unmount(self) -> None:
-        self._stop.set()
-
-    def _read(self) -> None:
-        reader = LogReader()
-        while not self._stop.is_set():
-            try:
-                if reader.read(self.door.manager.log_path(self._job.id)):
-                    self.post_message(LogRead(reader.lines(), reader.widest()))
-            except OSError:
-                reader = LogReader()  # gone for the moment; looked for again
-            self._stop.wait(EVERY)
+        self._reader.end()
 
     def on_log_read(self, message: LogRead) -> None:
-        self.query_one(LogView).bring(message.lines, message.widest)
+        self.query_one(LogView).bring(message.window)
+
+    def on_log_said(self, message: LogSaid) -> None:
+        self.notify(message.text, title=f"log of job {self._job.id}", severity="warning", timeout=8, markup=False)
+
+    def on_log_view_moved(self) -> None:
         self._say()
 
+    def on_log_view_opened(self) -> None:
+        self.action_chart()
+
     def _say(self) -> None:
+        """What goes on comes first: a narrow terminal cuts off the rest."""
         view = self.query_one(LogView)
-        parts = [f"log of job {self._job.id}, {self._job.name}", f"{len(view.lines):,} lines"]
+        window = view.window
+        parts = [f"log of job {self._job.id}"]
+        parts += [_said(found, what) for found, what in ((window.kept, "only"), (window.found, "find")) if found]
+        if any(found and found.busy for found in (window.kept, window.found)):
+            parts.append("esc stops")
         parts.append("following" if view.follow else "stands still: f follows")
-        if place := view.place():
-            parts.append(place)
+        parts += [f"{view.share:.0%} of {size(window.size)}"] if window.size else []
+        parts += ["wrapped"] if view.wrap else []
+        parts.append(self._job.name)
         self.query_one("#log-title", Static).update(" · ".join(parts))
 
+    # --- find and filter
+
     def action_back(self) -> None:
-        """Close the search, then the screen."""
-        find = self.query_one("#find", Input)
-        if find.display:
-            self._close_find()
+        """One thing after the other: the line at the bottom, a search that goes on, the filter, the screen."""
+        window = self.query_one(LogView).window
+        if self.query_one("#find").display:
+            self._close_input()
+        elif any(found and found.busy for found in (window.kept, window.found)):
+            self._reader.stop_search()
+        elif window.kept:
+            self._reader.keep_only("")
         else:
             self.app.pop_screen()
 
     def action_find(self) -> None:
-        find = self.query_one("#find", Input)
-        find.display = True
-        find.focus()
+        self._open_input(_FIND)
+
+    def action_filter(self) -> None:
+        self._open_input(_ONLY)
+
+    def _open_input(self, what: str) -> None:
+        line, window = self.query_one("#find", Input), self.query_one(LogView).window
+        self._asks = what
+        was = window.found if what == _FIND else window.kept
+        with self.prevent(Input.Changed):
+            line.value = was.word if was else ""
+        line.placeholder = what
+        line.display = True
+        line.focus()
+        line.select_all()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        self.query_one(LogView).find(event.value)
-        self._say()
+        if self._asks == _FIND:
+            self._reader.find(event.value)
+        else:
+            self._reader.keep_only(event.value)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        self._close_find()
+        self._close_input()
 
-    def _close_find(self) -> None:
+    def _close_input(self) -> None:
         self.query_one("#find").display = False
         self.query_one(LogView).focus()
 
     def action_match(self, by: int) -> None:
-        self.query_one(LogView).next_match(by)
-        self._say()
+        view = self.query_one(LogView)
+        if view.window.found is None:
+            self.notify("Nothing is looked for yet: / finds a word.", timeout=4)
+            return
+        self._reader.jump(by, view.cursor if view.moved else None)
+        view.moved = False
+
+    # --- the rest
 
     def action_follow(self) -> None:
         view = self.query_one(LogView)
-        view.follow = not view.follow
-        if view.follow:
-            view.action_last()
-        self._say()
+        view.set_follow(not view.follow)
+
+    def action_wrap(self) -> None:
+        view = self.query_one(LogView)
+        view.set_wrap(not view.wrap)
+
+    def action_chart(self) -> None:
+        """The charts, with the cursor at the step of this line, or of the nearest line above that tells one."""
+        texts = self.query_one(LogView).texts_up()
+        steps = (step_of(text, self._job.step_name) for text in texts)
+        step = next((each for each in steps if each is not None), None)
+        if step is None:
+            self.notify("Neither this line nor those above it tell a step.", timeout=4)
+            return
+        from .charts import ChartsScreen
+
+        self.door.select(self._job.id)
+        self.app.push_screen(ChartsScreen(cursor=step))
 
 
-class LogReader:
-    """Reads on from where it stopped; a log of another attempt, or one that got shorter or much longer,
-    is begun anew."""
-
-    def __init__(self) -> None:
-        self._path: Path | None = None
-        self._offset = 0
-        self._whole: list[str] = []
-        self._widest = 0  # cells of the widest of them; measured here, in the thread, and once for each line
-        self._rest = b""  # the last line while it has no end
-        self._begun: int | None = None  # byte that the lines begin with; None: nothing was read yet
-
-    def read(self, path: Path | None) -> bool:
-        """Take what was added; of what is too long, the end. Returns whether there is anything new to show."""
-        length = path.stat().st_size if path else 0
-        fits = self._begun is not None and self._offset <= length <= self._begun + KEEP_BYTES
-        if path != self._path or not fits:
-            self._path, self._whole, self._rest = path, [], b""
-            self._begun = self._offset = max(length - MOST_BYTES, 0)
-            if path is None:
-                self._whole = ["No log yet: the job has not started."]
-            elif self._offset:
-                self._whole = [f"… the {self._offset:,} bytes before this are in {path}"]
-            self._widest = cells_of_widest(self._whole)
-        elif length == self._offset:
-            return False
-        if path is not None:
-            with path.open("rb") as file:
-                file.seek(self._offset)
-                data = file.read(length - self._offset)
-            self._offset += len(data)
-            head, newline, self._rest = (self._rest + data).rpartition(b"\n")
-            added = plain_lines(head + newline)
-            self._whole += added
-            self._widest = max(self._widest, cells_of_widest(added))
-        return True
-
-    def lines(self) -> list[str]:
-        return self._whole + plain_lines(self._rest)
-
-    def widest(self) -> int:
-        """Cells of the widest of `lines()`."""
-        return max(self._widest, cells_of_widest(plain_lines(self._rest)))
-
-
-def cells_of_widest(lines: list[str]) -> int:
-    """How many cells the widest line takes on a terminal."""
-    return max((len(line) if line.isascii() else cell_len(line) for line in lines), default=0)
+def _said(found: Found, what: str) -> str:
+    """`find "needle" 4 of 12`, and how far it is."""
+    count = f"{'the newest ' if found.limited else ''}{found.count:,}"
+    if found.place is not None:
+        count = f"{found.place:,} of {count}"
+    going = f", searched {found.share:.0%}" if found.busy or found.share < 1 else ""
+    return f'{what} "{found.word}" {count if found.count or found.busy else "not found"}{going}'

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import apsw
@@ -15,7 +14,6 @@ from pidec_train.protocol.errors import PidecError
 from pidec_tui.feed import Feed, checkpoint_rows, plain_lines
 from pidec_tui.manager.jobs import JobState
 from pidec_tui.messages import CheckpointsChanged, LogChanged, MachineSampled, QueueChanged, TraceChanged, Trouble
-from pidec_tui.screens.log import LogReader
 from tests.tui.scene import H200, NOW, FixedGpus, Scene, training
 
 
@@ -172,21 +170,6 @@ def test_a_log_reads_like_a_terminal() -> None:
     """Lost: a progress bar as ten thousand lines, and colours as rubbish."""
     data = b"\x1b[32mgreen\x1b[0m\n  1%\r 50%\r100%\ncrlf\r\ntab\tend\n\x1b]0;title\x07last \xff\x00"
     assert plain_lines(data) == ["green", "100%", "crlf", "tab     end", "last \ufffd "]
-
-
-def test_a_long_log_is_read_on_and_not_anew(tmp_path: Path) -> None:
-    """Lost: two seconds of every second, for a log of many megabytes."""
-    path = tmp_path / "output.log"
-    path.write_text("one\ntw")
-    reader = LogReader()
-    assert reader.read(path) and reader.lines() == ["one", "tw"]
-    assert not reader.read(path)
-    with path.open("a") as file:
-        file.write("o\nthree\n")
-    assert reader.read(path) and reader.lines() == ["one", "two", "three"]
-    path.write_text("new\n")
-    assert reader.read(path) and reader.lines() == ["new"]
-    assert reader.read(None) and "not started" in reader.lines()[0]
 
 
 def test_a_runner_is_asked_for_when_there_is_work_and_not_too_often(

@@ -17,11 +17,9 @@ from pidec_tui.manager.jobs import JobState
 from pidec_tui.screens.detail import DetailScreen
 from pidec_tui.screens.form import FormScreen
 from pidec_tui.screens.help import HelpScreen
-from pidec_tui.screens.log import LogScreen
 from pidec_tui.screens.main import MainScreen
 from pidec_tui.screens.question import Question
 from pidec_tui.widgets.checkpoints import CheckpointTable
-from pidec_tui.widgets.logview import LogView
 from pidec_tui.widgets.stack import ChartStack
 from tests.tui.pressing import PRESSED, board_of, field, go, keys, notices, queue_of
 from tests.tui.scene import NOW, Scene, app_of, busy, pressed, settled
@@ -173,53 +171,6 @@ async def test_space_shows_another_metric(scene: Scene) -> None:
         assert not pilot.app.screen.query_one("#chart1", ChartView).title.startswith("loss")
         await pressed(pilot, "enter", "space")
         assert pilot.app.screen.query_one(ChartStack).turn == 1
-
-
-@keys("job.log", "log.find", "log.next", "log.previous", "log.follow", "log.back", "list.page", "list.back")
-async def test_l_shows_the_log_and_finds_in_it(scene: Scene) -> None:
-    """Lost: the line that says why."""
-    job = scene.add("command", {"command": "x"}, name="x")
-    scene.start(job, ago=5)
-    scene.output(job, "".join(f"line {i} {'needle' if i % 50 == 7 else 'hay'}\n" for i in range(200)))
-    async with app_of(scene).run_test(size=(100, 30)) as pilot:
-        await go(pilot, job.id)
-        await pilot.press("l")
-        assert isinstance(pilot.app.screen, LogScreen)
-        view = pilot.app.screen.query_one(LogView)
-        for _ in range(100):
-            await pilot.pause(0.02)
-            if view.scroll_y:
-                break
-        bottom = view.scroll_y
-        assert len(view.lines) == 200 and bottom > 150 and view.follow
-        await pilot.press("slash", *"needle", "enter")
-        assert view.place() == "4 of 4" and not view.follow
-        await pilot.press("n")
-        assert view.place() == "1 of 4"
-        await pilot.press("N", "N")
-        assert view.place() == "3 of 4"
-        await pilot.press("g")
-        assert view.scroll_y == 0
-        await pilot.press("space")
-        await pilot.pause()
-        page = view.scroll_y
-        assert page > 10
-        await pilot.press("pageup", "j")
-        await pilot.pause()
-        assert view.scroll_y == 1
-        await pilot.press("f")
-        await pilot.pause()
-        assert view.follow and view.scroll_y == bottom
-        with scene.manager.workspace.run(job.id).attempt(1).output.open("a") as file:
-            file.write("".join(f"line {i}\n" for i in range(200, 300)))
-        for _ in range(100):
-            await pilot.pause(0.02)
-            if view.scroll_y == bottom + 100:
-                break
-        assert len(view.lines) == 300 and view.scroll_y == bottom + 100
-        await pilot.press("escape")
-        await pilot.pause()
-        assert isinstance(pilot.app.screen, MainScreen)
 
 
 @keys("app.help", "help.close", "help.down", "help.up")

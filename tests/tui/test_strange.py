@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from pidec_tui.charts.series import Axes, Series
 from pidec_tui.feed import checkpoint_rows
 from pidec_tui.messages import Trouble
 from pidec_tui.screens.form import FormScreen
-from pidec_tui.screens.log import LogReader
 from pidec_tui.screens.main import MainScreen
 from pidec_tui.widgets.queue import shortened
 from pidec_tui.words import moment
@@ -194,18 +192,6 @@ async def test_held_jobs_need_no_runner(scene: Scene, monkeypatch: pytest.Monkey
         assert "no runner" in str(pilot.app.screen.query_one("#top").render())
 
 
-def test_the_widest_line_is_known_as_a_log_grows(tmp_path: Path) -> None:
-    """Lost: the end of long lines, which one scrolls to; or, measured while drawing, a second each time."""
-    path, reader = tmp_path / "output.log", LogReader()
-    path.write_text("short\n世界\n")
-    reader.read(path)
-    assert reader.widest() == 5
-    with path.open("a") as file:
-        file.write("世界世界\nno end of line yet")
-    reader.read(path)
-    assert reader.widest() == len("no end of line yet") == max(map(cell_len, reader.lines()))
-
-
 async def test_what_cannot_be_read_is_said_whole(scene: Scene) -> None:
     """The top line cuts off what to do about it; a job log named "[/]" must not be the end either."""
     async with app_of(scene).run_test(size=(80, 24)) as pilot:
@@ -214,19 +200,3 @@ async def test_what_cannot_be_read_is_said_whole(scene: Scene) -> None:
         await settled(pilot)
         assert "pidec-jobs repair rebuilds it" in notices(pilot)
         assert "/[/]/jobs.db" in str(pilot.app.screen.query_one("#top").render())
-
-
-def test_a_flood_of_output_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lost: the dashboard, to a job that prints for a night while its log is open."""
-    monkeypatch.setattr("pidec_tui.screens.log.MOST_BYTES", 100)
-    monkeypatch.setattr("pidec_tui.screens.log.KEEP_BYTES", 200)
-    path, reader, most = tmp_path / "output.log", LogReader(), 0
-    path.touch()
-    for i in range(100):
-        with path.open("a") as file:
-            file.write(f"line {i:04d}\n")
-        assert reader.read(path)
-        assert reader.lines()[-1] == f"line {i:04d}"
-        most = max(most, len(reader.lines()))
-    assert 10 < most <= 22 and "bytes before this are in" in reader.lines()[0]
-    assert not reader.read(path)
