@@ -226,13 +226,13 @@ class Feed:
 
     def _read_beside(self, keys: tuple[Key, ...]) -> None:
         """At most `MOST_RUNS`, whatever became of their groups since they were marked."""
-        if not self._changed("runs side by side", (self._seen.get("job log"), keys)):
+        if not self._changed("runs side by side", (self._seen.get("job log"), self._by_hand, keys)):
             return
         runs: dict[int, RunTrace] = {}
         rows: list[object] = [keys]
         drawn: dict[Key, RunTrace] = {}
         for key in keys:
-            jobs = members(key, self._jobs)
+            jobs = members(key, [*self._jobs, *self._by_hand])
             for job in jobs:
                 if job.id not in runs and len(runs) < MOST_RUNS:
                     trace, events = self._trace(job.id), tuple(self.manager.events(job.id))

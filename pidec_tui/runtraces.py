@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 from pidec_train.protocol.metric_names import EVAL
 
 from .charts.series import Curve, Mark, XKind
+from .manager.byhand import shown_id
 from .manager.jobs import Job, JobEvent
 from .overlay import LETTERS
 from .plans import Plan
@@ -84,7 +85,7 @@ def run_trace(job: Job, trace: TraceView, events: Sequence[JobEvent]) -> RunTrac
                 marks.append(Mark(resumed, "resume"))
     times = [curve.times[0] for curve in trace.curves.values() if curve.times]
     began = job.started if job.started is not None else min(times, default=0.0)
-    label = f"{job.id} {job.name}"
+    label = f"{shown_id(job.id)} {job.name}"
     if not trace.curves:
         return RunTrace(label, {}, began, episodes, tuple(marks), jobs=(job.id,))
     from .charts.xaxis import env_steps_of
@@ -100,7 +101,7 @@ def board_runs(board: Board) -> list[RunTrace]:
     ]
     if job is not None and board.trace is not None and overlay.key_of(job) is None:
         runs.append(run_trace(job, board.trace, board.events))
-    return runs
+    return runs if len(runs) > 1 else [replace(run, reference=False) for run in runs]
 
 
 class Groups:

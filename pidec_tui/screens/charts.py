@@ -43,7 +43,7 @@ class ChartsScreen(BoardScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "back", id="chart.leave"),
         Binding("enter", "enlarge", "large", key_display="enter", id="chart.large"),
-        Binding("plus,equals_sign", "zoom(True)", "closer", key_display="+", id="chart.closer"),
+        Binding("plus", "zoom(True)", "closer", key_display="+", id="chart.closer"),
         Binding("minus", "zoom(False)", "further", key_display="-", id="chart.further"),
         Binding("left", "cursor(-1)", "cursor", key_display="←", id="chart.left"),
         Binding("right", "cursor(1)", "cursor to the right", show=False, key_display="→", id="chart.right"),
@@ -60,6 +60,7 @@ class ChartsScreen(BoardScreen):
         Binding("S", "smooth(-1)", "smooth less", show=False, id="chart.smooth-less"),
         Binding("c", "clip", "clip outliers", id="chart.clip"),
         Binding("m", "marks", "checkpoints and resumes", show=False, id="chart.marks"),
+        Binding("equals_sign", "differ", "settings that differ", show=False, key_display="=", id="chart.differ"),
         Binding("space", "page", "other charts", id="chart.page"),
         Binding("tab,j,down", "choose(1)", "next chart", show=False, id="chart.next"),
         Binding("shift+tab,k,up", "choose(-1)", "previous chart", show=False, id="chart.previous"),
@@ -273,6 +274,21 @@ class ChartsScreen(BoardScreen):
             self.notify("No metrics to choose from yet.", timeout=4)
             return
         self.app.push_screen(MetricPicker(names, latest, self.choices.pins), self._picked)
+
+    def action_differ(self) -> None:
+        """The settings in which the runs that are drawn are not the same."""
+        jobs = {job.id: job for job in self.door.board.shown()}
+        letters = LETTERS if len(self._runs) > 1 else " "
+        from .run_settings import Column, RunSettings
+
+        columns = [
+            Column(f"{letter} {run.label}".strip(), [jobs[each] for each in run.jobs if each in jobs])
+            for letter, run in zip(letters, self._runs, strict=False)
+        ]
+        if sum(len(column.jobs) for column in columns) < 2:
+            self.notify("One run has nothing to differ from: mark others with m in the queue.", timeout=5)
+            return
+        self.app.push_screen(RunSettings(columns))
 
     def _picked(self, name: str | None) -> None:
         self.show_trace()  # pins may have changed

@@ -54,7 +54,7 @@ class OverlayKeys(JobKeys):
 
     def _toggle(self, key: Key) -> bool:
         """Whether there was room for it."""
-        overlay, jobs = self.door.board.overlay, self.door.board.jobs or ()
+        overlay, jobs = self.door.board.overlay, self.door.board.shown()
         if key not in overlay.marked and counted([*overlay.marked, key], jobs) > MOST_RUNS:
             self.notify(f"At most {MOST_RUNS} runs side by side: m takes one mark off, U all.", timeout=5)
             return False

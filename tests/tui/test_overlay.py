@@ -12,8 +12,11 @@ from pidec_tui.feed import Feed
 from pidec_tui.manager.jobs import Job, JobState
 from pidec_tui.messages import OverlayChanged
 from pidec_tui.screens.charts import ChartsScreen
+from pidec_tui.screens.run_settings import RunSettings, differing
 from tests.tui.pressing import board_of, go, keys, notices, queue_of
 from tests.tui.scene import NOW, FixedGpus, Scene, app_of, settled
+from tests.tui.test_by_hand_shown import by_hand
+from tests.tui.test_pictures import after
 
 SIZE = (160, 45)
 pytestmark = pytest.mark.usefixtures("presets")
@@ -52,6 +55,10 @@ def row(pilot: Pilot[Any], job: Job) -> str:
 def legend(pilot: Pilot[Any]) -> str:
     assert isinstance(pilot.app.screen, ChartsScreen)
     return str(pilot.app.screen.query_one("#charts-title").render())
+
+
+def screen_text(pilot: Pilot[Any]) -> list[str]:
+    return [strip.text for strip in pilot.app.screen._compositor.render_strips()]
 
 
 def loss(pilot: Pilot[Any]) -> ChartView:
@@ -152,3 +159,52 @@ def test_the_feed_tells_of_news_only_and_is_bounded(scene: Scene) -> None:
     assert len(second.runs[last.id].curves["train/loss"].xs) == 55
     feed.beside(("many",))
     assert len(told()[0].runs["many"].jobs) == 8
+
+
+def test_a_run_by_hand_is_drawn_beside_the_queues(scene: Scene) -> None:
+    """Lost: the comparison with what was started by hand."""
+    told_rows = [{"step": 100 * n, "metrics": {"train/loss": 1 / n}} for n in (1, 2)]
+    by_hand(scene, "hand-20261124-103000-Peg-v1", [{"event": "start", "kind": "diffusion"}, *told_rows])
+    said: list[Any] = []
+    feed = Feed(scene.manager, FixedGpus(), said.append, start_runner=False)
+    feed.beside((-1,))
+    feed.tick()
+    (told,) = [message for message in said if isinstance(message, OverlayChanged)]
+    assert told.runs[-1].label.startswith("h1 ") and list(told.runs[-1].curves["train/loss"].ys) == [1.0, 0.5]
+
+
+@keys("chart.differ")
+async def test_the_settings_that_differ(scene: Scene) -> None:
+    """Lost: what was different about the run that went better."""
+    _, two, _, last = runs(scene)
+    async with app_of(scene).run_test(size=SIZE) as pilot:
+        await go(pilot, last.id)
+        await press(pilot, "o", "equals_sign")
+        assert "One run has nothing to differ from" in notices(pilot) and isinstance(pilot.app.screen, ChartsScreen)
+        await press(pilot, "escape")
+        await go(pilot, two.id)
+        await press(pilot, "M")
+        await go(pilot, last.id)
+        await press(pilot, "o", "equals_sign", "j", "k", "G", "g")
+        assert isinstance(pilot.app.screen, RunSettings)
+        lines = screen_text(pilot)
+        assert any(line.split() == ["seed", "1,", "2,", "3", "4"] for line in lines)
+        assert any(line.split() == ["lr", "0.0001", "0.0003"] for line in lines)
+        assert not any("demo_path" in line or "total_iters" in line for line in lines)
+        await press(pilot, "equals_sign")
+        assert isinstance(pilot.app.screen, ChartsScreen)
+
+
+def test_what_counts_as_a_difference() -> None:
+    """Lost: a setting that only one of two kinds of run has; lists, which cannot be hashed."""
+    first, second = {"dims": [1, 2], "lr": 1.0, "gamma": 0.9}, {"dims": [1, 2], "lr": 2.0}
+    assert differing([[first], [second]]) == [("lr", [[1.0], [2.0]]), ("gamma", [[0.9], [...]])]
+    assert differing([[first, second], [first]]) == [("lr", [[1.0, 2.0], [1.0]]), ("gamma", [[0.9, ...], [0.9]])]
+    assert differing([[first], [dict(first)]]) == []
+
+
+def test_picture(snap_compare: Any, scene: Scene) -> None:
+    """Lost: letters, the dashed baseline, the band of a group, at a glance."""
+    job = runs(scene)[3]
+    keys = ("p", "j", "M", "o")
+    assert snap_compare(app_of(scene), terminal_size=(100, 30), run_before=after(*keys, job=job.id))
