@@ -332,6 +332,7 @@ def test_no_key_is_left_out_and_none_is_tmuxs() -> None:
         "test_checkpoint_browser",
         "test_charts_keys",
         "test_form_keys",
+        "test_log_keys",
         "test_overlay",
         "test_watch",
     ):  # their presses count too
