@@ -81,7 +81,8 @@ class ChartsScreen(BoardScreen):
         self._place = 0  # of the chosen chart among the plans
         self._large = False
         self.window = Window()
-        self.cursor = cursor if self.choices.kind == "step" else None
+        self._begin_at = cursor
+        self.cursor: float | None = None
 
     @property
     def choices(self) -> ChartChoices:
@@ -102,6 +103,9 @@ class ChartsScreen(BoardScreen):
         job = self.door.board.job()
         chosen = self._key()
         self._runs = self._source()
+        own = next((run for run in self._runs if job is not None and job.id in run.jobs and run.curves), None)
+        if self._begin_at is not None and own is not None:
+            self.cursor, self._begin_at = own.places([self._begin_at], self._kind())[0], None
         names = {name for run in self._runs for name in run.curves}
         self._plans = every_plan(names, job.step_name if job else "", pins=self.choices.pins)
         self._choose_key(chosen)
