@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from . import alerts
 from .alerts import Key
+from .attempts import AlertLine, append_alert
 from .host import disk_free
 from .joblog import JobLog
 from .jobs import Job, JobEvent, JobState
@@ -53,7 +54,7 @@ class Alarm:
     ) -> None:
         self._log = joblog
         self._metrics = MetricLog(joblog)
-        self._root = places.workspace.root
+        self._ws = places.workspace
         self._settings = settings
         self._tell = tell
         self._watched: dict[int, _Watched] = {}
@@ -80,7 +81,7 @@ class Alarm:
             return
         took = f" after {alerts.span(job.ended - job.started)}" if job.ended and job.started else ""
         number = job.attempts[-1].number if job.attempts else 0
-        self._metrics.add_alert(job.id, number, time.time(), kind, "", job.reason or f"{job.state}{took}")
+        self._put_down(job, number, AlertLine(time.time(), kind, "", job.reason or f"{job.state}{took}"))
 
     def _look_at(self, job: Job) -> None:
         number = job.attempts[-1].number
@@ -108,20 +109,28 @@ class Alarm:
 
     def _look_at_disk(self, job: Job) -> None:
         """Of the disk that the workspace is on; said to the job that has run for the longest."""
-        free, limit = disk_free(self._root), self._settings().disk_low_gib * 2**30
+        free, limit = disk_free(self._ws.root), self._settings().disk_low_gib * 2**30
         low = free < limit * (DISK_AGAIN if self._disk_low else 1)
         said = self._disk_low is None and _said(self._metrics.events(job.id, 0))
         if low and not self._disk_low and not said:
-            text = f"{free / 2**30:.1f} GiB are left on the disk of {self._root}"
+            text = f"{free / 2**30:.1f} GiB are left on the disk of {self._ws.root}"
             self._raise(job, job.attempts[-1].number, alerts.DISK, "", text)
         self._disk_low = low
 
     def _raise(self, job: Job, attempt: int, kind: str, about: str, text: str) -> None:
         """Written down first: told at most once."""
         with self._log.write():
-            self._metrics.add_alert(job.id, attempt, time.time(), kind, about, text)
+            self._put_down(job, attempt, AlertLine(time.time(), kind, about, text))
         log.info("job %d: alert %s: %s", job.id, kind, text)
         self._tell(job, kind, text)
+
+    def _put_down(self, job: Job, attempt: int, alert: AlertLine) -> None:
+        """In the job log, and in the attempt's folder, from which a lost job log is rebuilt."""
+        self._metrics.add_alert(job.id, attempt, *alert)
+        try:
+            append_alert(self._ws.run(job.id).attempt(attempt), alert)
+        except OSError as error:  # a full disk, which may be what it is about
+            log.warning("job %d: the alert is not in its folder: %s", job.id, error)
 
 
 def _take(watched: _Watched, event: JobEvent) -> None:

@@ -1,17 +1,19 @@
-"""The small files of an attempt that belong to the job manager: attempt.json and exit.json."""
+"""The small files of an attempt that belong to the job manager: attempt.json, exit.json, alerts.jsonl."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pidec_train.protocol.rundir import AttemptDir, ExitRecord, write_json
 
 from .shim import ATTEMPT_FILE
+
+ALERTS_FILE = "alerts.jsonl"
 
 
 class AttemptNote(BaseModel):
@@ -76,3 +78,36 @@ def last_words(path: Path, size: int = 65536) -> str:
             return file.read().decode("utf-8", errors="replace")
     except OSError:
         return ""
+
+
+class AlertLine(NamedTuple):
+    """One line of alerts.jsonl. `time` in unix seconds; `about`: the metric that it is about, if any."""
+
+    time: float
+    kind: str
+    about: str
+    message: str
+
+
+def append_alert(folder: AttemptDir, alert: AlertLine) -> None:
+    """Raises OSError if it cannot be written."""
+    line = json.dumps(alert._asdict(), ensure_ascii=False).encode() + b"\n"
+    fd = os.open(folder.path / ALERTS_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    with open(fd, "ab") as file:
+        file.write(line)
+
+
+def read_alerts(folder: AttemptDir) -> list[AlertLine]:
+    """Those that can be read, oldest first."""
+    try:
+        lines = (folder.path / ALERTS_FILE).read_bytes().splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            told = json.loads(line)
+            found.append(AlertLine(float(told["time"]), str(told["kind"]), str(told["about"]), str(told["message"])))
+        except (ValueError, TypeError, KeyError):  # half a line, of a full disk
+            continue
+    return found

@@ -15,7 +15,7 @@ from pidec_train.protocol.errors import PidecError, RunFailed
 from pidec_train.protocol.rundir import AttemptDir, Spec, Workspace
 
 from . import endings, specs
-from .attempts import AttemptNote, read_exit, read_note
+from .attempts import AttemptNote, read_alerts, read_exit, read_note
 from .ingest import Ingest
 from .joblog import JobLog, JobLogDamaged, is_missing
 from .jobs import JobState
@@ -264,6 +264,8 @@ def _token(note: AttemptNote | None, started: Started | None) -> str:
 
 def _take_in(ingest: Ingest, log: JobLog, spec: Spec, number: int, folder: AttemptDir) -> None:
     ingest.all(spec.id, number, spec.kind, folder.metrics, in_transaction=True)
+    for alert in read_alerts(folder):
+        MetricLog(log).add_alert(spec.id, number, *alert)
 
 
 def _ending(log: JobLog, places: Places, job_id: int, number: int, folder: AttemptDir) -> endings.Ending | None:

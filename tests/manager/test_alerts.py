@@ -165,6 +165,9 @@ def test_the_runner_tells_each_alert_once_also_after_it_was_killed(manager: Mana
     assert len(told.read_text().splitlines()) == 3, "on_end tells that it is over"
     (event,) = [event for event in manager.events(job.id) if event.detail.get("kind") == "done"]
     assert event.detail["message"].startswith("succeeded after ")
+    before = [(alert.job_id, alert.kind, alert.time, alert.message) for alert in manager.alerts()]
+    manager.repair()
+    assert [(alert.job_id, alert.kind, alert.time, alert.message) for alert in manager.alerts()] == before
 
 
 @pytest.mark.parametrize(("line", "kind"), [("exit 3", "failed"), ("kill -9 $$", "held")])
