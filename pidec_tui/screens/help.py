@@ -22,6 +22,7 @@ GROUPS = {
     "metric": "Choosing a metric",
     "checkpoints": "Checkpoints",
     "log": "Log",
+    "peek": "Peeking at the log",
     "watch": "Watching episodes",
     "form": "Form",
     "new": "New job",

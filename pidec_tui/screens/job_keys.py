@@ -24,6 +24,7 @@ class JobKeys(BoardScreen):
         Binding("r", "retry", "retry", id="job.retry"),
         Binding("h", "hold", "hold", id="job.hold"),
         Binding("l", "log", "log", id="job.log"),
+        Binding("L", "peek", "peek at the log", show=False, id="job.peek"),
         Binding("e", "edit", "edit", id="job.edit"),
         Binding("v", "watch", "watch", id="job.watch"),
         Binding("b", "checkpoints", "checkpoints", id="view.checkpoints"),
@@ -78,6 +79,13 @@ class JobKeys(BoardScreen):
             from .log import LogScreen
 
             self.app.push_screen(LogScreen(job))
+
+    def action_peek(self) -> None:
+        """The end of the log over this screen."""
+        if job := self.job():
+            from .peek import LogPeek
+
+            self.app.push_screen(LogPeek(job), lambda opens: self.action_log() if opens else None)
 
     def action_charts(self) -> None:
         if self.job() is not None:

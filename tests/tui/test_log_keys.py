@@ -16,6 +16,7 @@ from pidec_tui.manager.jobs import Job
 from pidec_tui.screens.charts import ChartsScreen
 from pidec_tui.screens.log import LogScreen
 from pidec_tui.screens.main import MainScreen
+from pidec_tui.screens.peek import LogPeek
 from pidec_tui.widgets.logview import LogView
 from tests.tui.pressing import go, keys, notices
 from tests.tui.scene import Scene, app_of, busy, settled
@@ -41,7 +42,7 @@ async def until(pilot: Pilot[Any], holds: Callable[[], Any]) -> None:
         if holds():
             await pilot.pause()
             return
-    raise AssertionError(f"never: {shown(pilot)[:3]} {title(pilot)}")
+    raise AssertionError(f"never: {shown(pilot)[:3]}")
 
 
 async def opened(pilot: Pilot[Any], job: Job) -> LogView:
@@ -254,3 +255,25 @@ async def test_whatever_becomes_of_a_log_is_said(scene: Scene) -> None:
         path.rmdir()
         path.write_bytes(b"well again\n")
         await until(pilot, lambda: shown(pilot) == ["well again"])
+
+
+@keys("job.peek", "peek.close", "peek.open")
+async def test_a_peek_at_the_log(scene: Scene) -> None:
+    """Lost: the last lines of a job in full, without leaving the queue."""
+    job, path = job_with(scene, "".join(f"line {i}\n" for i in range(100)))
+    async with app_of(scene).run_test(size=(100, 30)) as pilot:
+        await go(pilot, job.id)
+        for close in ("space", "escape", "L"):
+            await pilot.press("L")
+            await until(pilot, lambda: isinstance(pilot.app.screen, LogPeek) and shown(pilot)[-1] == "line 99")
+            await pilot.press(close)
+            await pilot.pause()
+            assert isinstance(pilot.app.screen, MainScreen)
+        await pilot.press("L")
+        await until(pilot, lambda: shown(pilot)[-1] == "line 99")
+        with path.open("a") as file:
+            file.write("new\n")
+        await until(pilot, lambda: shown(pilot)[-1] == "new")
+        await pilot.press("enter")
+        await pilot.pause()
+        assert isinstance(pilot.app.screen, LogScreen)
