@@ -191,7 +191,7 @@ class LogReader:
         self._close()
         text = f"The log cannot be read: {error.strerror or error}. It is tried again."
         if self._say_once(text) and not self._begun:
-            self._post(LogRead(LogWindow(note=text)))
+            self._post(LogRead(LogWindow(wish=self._wish, note=text)))
 
     def _say_once(self, text: str) -> bool:
         """Returns whether it was not said before."""
@@ -313,7 +313,8 @@ class LogReader:
         self._next_tell = time.monotonic() + TELL_EVERY
         if self._file is None:
             if not self._begun:
-                self._post(LogRead(LogWindow(note=self._said or "No log yet: the job has not started.")))
+                note = self._said or "No log yet: the job has not started."
+                self._post(LogRead(LogWindow(wish=self._wish, note=note)))
             return
         file, kept, wish = self._file, self._kept, self._wish
         at = file.size if wish.at is None else min(wish.at, file.size)
