@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
-from textual.geometry import Region
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
@@ -93,6 +93,7 @@ class ChartView(Widget):
         self._axes = Axes()
         self.frame: Frame | None = None  # where the plot lies in it, below the title
         self._strips: list[Strip] | None = None
+        self._drawn_at = Size()
         self._dragged: tuple[int, bool] | None = None  # column where the button is down; whether it has moved
 
     def show(
@@ -136,11 +137,9 @@ class ChartView(Widget):
         super().notify_style_update()
         self._strips = None
 
-    def on_resize(self) -> None:
-        self._strips = None
-
     def render_line(self, y: int) -> Strip:
-        if self._strips is None:
+        # By its size: lines are asked for before the event that tells of a new one comes.
+        if self._strips is None or self._drawn_at != self.size:
             self._strips = self._draw()
         return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width, self.rich_style)
 
@@ -148,6 +147,7 @@ class ChartView(Widget):
         from .chart import empty, picture  # numpy only once there is something to draw: the first paint goes without
 
         self.drawn += 1
+        self._drawn_at = self.size
         width, height = self.size
         if any(len(curve.xs) for curve in self._curves):
             rows, self.frame = picture(self._curves, width, height - 1, self._axes)

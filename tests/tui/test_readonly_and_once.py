@@ -19,7 +19,6 @@ from tests.tui.scene import H200, NOW, FixedGpus, Scene, busy, pressed, settled
 from tests.tui.shelves import browser_of, opened, press, shelves
 from tests.tui.test_keys import bindings
 
-
 SAID, _ = READS_ONLY
 
 

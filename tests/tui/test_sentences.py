@@ -76,7 +76,7 @@ JOB = Job(
     250,
     1000,
     "iteration",
-    (Attempt(1, "running", NOW - 7200),),
+    attempts=(Attempt(1, "running", NOW - 7200),),
 )
 
 
