@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.widgets import Static
 
-from ..manager.jobs import JobState
+from ..manager.jobs import Job, JobState
 from ..refusals import MARK
 from ..widgets.checkpoints import CheckpointTable
 from ..widgets.jobcard import card_lines
@@ -198,6 +198,14 @@ class MainScreen(OverlayKeys):
     def on_data_table_row_selected(self, event: QueueTable.RowSelected) -> None:
         event.stop()
         self.action_open()
+
+    def job(self) -> Job | None:
+        # The row under the cursor, not what was told last: of keys that come in one burst (a slow line, a paste), the
+        # one behind `j` is about the row that `j` went to.
+        under = self.query_one(QueueTable).row_under_cursor()
+        if under is not None:
+            self.door.select(int(under))
+        return super().job()
 
     def checkpoint(self) -> Path | None:
         """The one under the cursor, where the cursor is among the checkpoints."""

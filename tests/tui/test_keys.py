@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from textual import events
 
 import pidec_tui
 from pidec_tui.app import PidecApp
@@ -96,6 +97,19 @@ async def test_h_holds_and_releases(scene: Scene) -> None:
         await go(pilot, 3)
         await pressed(pilot, "h")
         assert scene.manager.job(3).state is JobState.running and "job 3" in notices(pilot)
+
+
+async def test_keys_of_one_burst_are_about_the_row_they_went_to(scene: Scene) -> None:
+    """Lost: the right job, to a slow line that delivers `j` and `h` at once: the job before would be held."""
+    busy(scene)
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await go(pilot, 4)
+        for key in "jh":  # queued in one go, before any of them is looked at
+            pilot.app.post_message(events.Key(key, key))
+        await settled(pilot)
+        await pilot.pause(0.3)
+        assert (scene.manager.job(4).state, scene.manager.job(5).state) == (JobState.queued, JobState.held)
+        assert board_of(pilot).selected == 5
 
 
 @keys("job.up", "job.down")
