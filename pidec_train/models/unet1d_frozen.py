@@ -3,7 +3,7 @@
 At the few rows that simulators ask for, a forward pass there is mostly overhead: each convolution reorders its weights
 anew, and torch's Mish takes a quarter of the time. Here a sequence lies as (B, T, C), a convolution is one matrix
 product over its windows, which in that order are copied row by row, what the diffusion steps and the condition add to
-FiLM is computed once for each, and Mish is one exponential. Half the time (`benchmarks/layouts.py`), equal to rounding.
+FiLM is computed once for each, and Mish is one exponential. Half the time (docs/performance.md), equal to rounding.
 """
 
 from __future__ import annotations
