@@ -60,6 +60,16 @@ time.sleep(float(does.get("linger", 0)))
 sys.exit(int(does.get("exit", 0)))
 """
 
+# What `inspect` says of a file of upstream's.
+UPSTREAM = {
+    "kind": "diffusion",
+    "origin": "policy_decorator",
+    "env_id": "PegInsertionSide-v1",
+    "control_mode": "pd_ee_delta_pose_ms2",
+    "maniskill2": True,
+    "obs_dim": 50,
+    "act_dim": 7,
+}
 QUICK = "poll_s = 0.05\ncancel_grace_s = 0.6\n"
 
 

@@ -24,17 +24,7 @@ from pidec_tui.manager.inspecting import FILE, Inspections
 from pidec_tui.manager.jobs import Job, JobState
 from pidec_tui.manager.manager import Manager
 from pidec_tui.manager.shelf import Shelf
-from tests.manager.jobs_support import QUICK
-
-UPSTREAM = {
-    "kind": "diffusion",
-    "origin": "policy_decorator",
-    "env_id": "PegInsertionSide-v1",
-    "control_mode": "pd_ee_delta_pose_ms2",
-    "maniskill2": True,
-    "obs_dim": 50,
-    "act_dim": 7,
-}
+from tests.manager.jobs_support import QUICK, UPSTREAM
 
 
 def save(path: Path, step: int = 0, text: str = "weights", **info: Any) -> Path:

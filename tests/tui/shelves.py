@@ -18,18 +18,10 @@ from pidec_tui.manager.inspecting import Inspections
 from pidec_tui.manager.jobs import Job, JobState
 from pidec_tui.screens.checkpoints import CheckpointsScreen
 from pidec_tui.widgets.rowlist import RowList
+from tests.manager.jobs_support import UPSTREAM
 from tests.tui.scene import DIFFUSION, NOW, Scene, decorating, episodes, training
 
 SIZE = 5_300_000
-UPSTREAM = {
-    "kind": "diffusion",
-    "origin": "policy_decorator",
-    "env_id": "PegInsertionSide-v1",
-    "control_mode": "pd_ee_delta_pose_ms2",
-    "maniskill2": True,
-    "obs_dim": 50,
-    "act_dim": 7,
-}
 
 
 def answers(monkeypatch: pytest.MonkeyPatch) -> None:
