@@ -10,6 +10,7 @@ from .charts.series import Curve, XKind
 from .manager.gpus import GpuSample
 from .manager.host import HostSample
 from .manager.jobs import Job, JobEvent
+from .manager.overview import JobLine
 from .overlay import Overlay
 
 
@@ -89,13 +90,48 @@ class ChartChoices:
 
 
 @dataclass
+class Layout:
+    """How the main screen was left.
+
+    Attributes:
+        tab: of a terminal with room for one pane.
+        middle: which of the other metrics the middle chart shows, counted from the first.
+    """
+
+    tab: str = "queue"
+    middle: int = 0
+
+
+@dataclass
+class BrowserChoices:
+    """How the checkpoint browser was left: sorted by which column, turned round, arranged, filtered; `foreign`: with
+    the .pt files that are no checkpoints."""
+
+    sort: str = "age"
+    turned: bool = False
+    arrangement: str = "list"
+    filter: str = ""
+    foreign: bool = False
+
+
+@dataclass
+class WatchChoices:
+    """How episodes are played: states per second as a multiple of the robot's own, pictures per second at most."""
+
+    speed: float = 1.0
+    frames: int = 5
+
+
+@dataclass
 class Board:
     """Everything on the screen. Fields of the selected job are empty until the feed has read them."""
 
     jobs: list[Job] | None = None  # of the queue; None: not read yet
     by_hand: list[Job] = field(default_factory=list)  # runs that the queue does not hold; their ids are negative
     activity: dict[int, Activity] = field(default_factory=dict)
+    lines: dict[int, JobLine] = field(default_factory=dict)  # how each active job does, and the one that ended last
     selected: int | None = None
+    follow: bool = True  # the cursor goes to each run that starts, until the user moves it
     trace: TraceView | None = None
     events: tuple[JobEvent, ...] = ()
     log: tuple[str, ...] | None = None  # the tail; None: no log yet
@@ -108,6 +144,11 @@ class Board:
     troubles: dict[str, str] = field(default_factory=dict)  # what does not work right now, by part
     charts: ChartChoices = field(default_factory=ChartChoices)
     overlay: Overlay = field(default_factory=Overlay)
+    layout: Layout = field(default_factory=Layout)
+    browser: BrowserChoices = field(default_factory=BrowserChoices)
+    watching: WatchChoices = field(default_factory=WatchChoices)
+    follow: bool = True  # the cursor goes along with the newest run; False: the user chose `selected` by hand
+    dismissed: set[str] = field(default_factory=set)  # advice that was put away, as "41:key of the advice"
 
     def job(self) -> Job | None:
         """The selected job."""

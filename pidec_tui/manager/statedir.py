@@ -65,14 +65,23 @@ def choose_state_dir(workspace: Path, mounts: Mounts | None = None) -> Path:
     set, whatever the file system.
     """
     mounts = read_mounts() if mounts is None else mounts
+    if os.environ.get(STATE_DIR_ENV) or is_network(fstype_of(workspace, mounts)):
+        return local_state_dir(workspace, mounts)
+    return workspace / "jobs"
+
+
+def local_state_dir(workspace: Path, mounts: Mounts | None = None) -> Path:
+    """A folder of this user for this workspace that is on a local disk and not in the workspace.
+
+    `$PIDEC_STATE_DIR/<hash of the workspace>`, else `$XDG_STATE_HOME/pidec/<hash>` (~/.local/state), or below /var/tmp
+    where the home folder is on the network.
+    """
     mark = hashlib.sha256(os.path.realpath(workspace).encode()).hexdigest()[:16]
     forced = os.environ.get(STATE_DIR_ENV)
     if forced:
         return Path(forced).expanduser().absolute() / mark
-    if not is_network(fstype_of(workspace, mounts)):
-        return workspace / "jobs"
     home = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser().absolute() / "pidec"
-    if is_network(fstype_of(home, mounts)):
+    if is_network(fstype_of(home, read_mounts() if mounts is None else mounts)):
         home = Path("/var/tmp") / f"pidec-{os.getuid()}"
     return home / mark
 

@@ -1,0 +1,195 @@
+"""What the dashboard remembers of a workspace from one time to the next: one small file that is no part of it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pidec_train.protocol.errors import PidecError
+from pidec_train.protocol.rundir import write_json
+
+from .board import Board, BrowserChoices, ChartChoices, Layout, WatchChoices
+from .charts.series import XKind
+from .manager.statedir import local_state_dir, make_private
+from .overlay import Key, members
+
+VERSION = 1
+_LARGEST = 1_000_000  # bytes; what is larger was not written by this
+
+
+class Remembered(BaseModel):
+    """The file. Keys that are not known are left out, a value that cannot be is its default.
+
+    Attributes:
+        workspace: for the people who read it; the folder's name is a hash.
+        selected: the job that the user chose by hand; None: the cursor follows the newest run.
+        theme: chosen in the palette; None: as the terminal is.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    version: int = VERSION
+    workspace: str = ""
+    selected: int | None = None
+    tab: str = "queue"
+    middle: int = Field(0, ge=0)
+    pins: list[str] = []
+    x: XKind = "step"
+    smooth: float = Field(0.0, ge=0, lt=1)
+    clip: bool = False
+    marks: bool = True
+    log_y: dict[str, bool] = {}
+    marked: list[Key] = []
+    baseline: Key | None = None
+    sort: str = "age"
+    turned: bool = False
+    arrangement: str = "list"
+    filter: str = ""
+    foreign: bool = False
+    speed: float = Field(1.0, gt=0, le=16)
+    frames: int = Field(WatchChoices.frames, ge=1, le=60)
+    theme: str | None = None
+    dismissed: list[str] = []
+
+
+def memory_file(workspace: Path) -> Path:
+    """Never in the workspace, so that a dashboard that only reads remembers, too."""
+    return local_state_dir(workspace) / "dashboard.json"
+
+
+class Memory:
+    """Reads the file once, writes it whenever something changed.
+
+    Args:
+        fresh: begin with the defaults, whatever the file says; the first change replaces it.
+
+    Attributes:
+        first: what was remembered; the defaults where nothing was, or nothing that could be read.
+        trouble: why the file is not used, one line; "" if it is.
+    """
+
+    def __init__(self, workspace: Path, *, fresh: bool = False) -> None:
+        self.file = memory_file(workspace)
+        self.trouble = ""
+        self._workspace = str(workspace)
+        self._may_write = True
+        self._lock = threading.Lock()
+        self.first = self._read(fresh)
+        self._written = Remembered(workspace=self._workspace) if fresh else self.first
+
+    def _read(self, fresh: bool) -> Remembered:
+        """Never raises: a dashboard that does not open for want of its memory would be worse than one without."""
+        new = Remembered(workspace=self._workspace)
+        try:
+            if not self.file.exists():
+                return new
+            if not self.file.is_file() or self.file.stat().st_size > _LARGEST:
+                raise ValueError("it is no file of the dashboard")
+            values = json.loads(self.file.read_text(encoding="utf-8"))
+        except OSError as error:
+            self.trouble = f"{self.file} cannot be read: {error.strerror}. This begins with the defaults."
+            return new
+        except ValueError as error:
+            self.trouble = f"{self.file} is broken ({error}). This begins with the defaults, and replaces it."
+            return new
+        version = values.get("version") if isinstance(values, dict) else None
+        if not isinstance(version, int) or version > VERSION:
+            self._may_write = False
+            whose = "was written by a newer pidec" if isinstance(version, int) else "is not the dashboard's"
+            self.trouble = f"{self.file} {whose}: it stays as it is, and nothing is remembered."
+            return new
+        return new if fresh else self._validated({**values, "workspace": self._workspace})
+
+    def _validated(self, values: dict[str, Any]) -> Remembered:
+        try:
+            return Remembered.model_validate(values)
+        except ValidationError as error:
+            wrong = {str(each["loc"][0]) for each in error.errors()}
+            self.trouble = f"{self.file}: {', '.join(sorted(wrong))} cannot be; the default holds."
+            return Remembered.model_validate({key: value for key, value in values.items() if key not in wrong})
+
+    def changed(self, now: Remembered) -> bool:
+        """Whether `save` would write."""
+        return self._may_write and now != self._written
+
+    def save(self, now: Remembered) -> None:
+        """Write it, if it is not what was written last: a dashboard in which nothing changed leaves another one's
+        file alone. From any thread.
+
+        Raises:
+            PidecError: it cannot be written; said once, then never tried again.
+        """
+        with self._lock:
+            if not self.changed(now):
+                return
+            try:
+                make_private(self.file.parent)
+                write_json(self.file, now.model_dump(mode="json"))
+            except (OSError, PidecError) as error:
+                self._may_write = False
+                why = error.message if isinstance(error, PidecError) else f"{self.file}: {error.strerror or error}"
+                raise PidecError(f"Nothing is remembered: {why}", "The dashboard works without.") from None
+            self._written = now
+
+
+def snapshot(board: Board, theme: str | None, before: Remembered) -> Remembered:
+    """What would be remembered now. Runs by hand are left out: their ids hold only while a dashboard is open.
+
+    Args:
+        theme: if the user chose one.
+        before: what was remembered at the start; stays, where the jobs were not read yet.
+    """
+    if board.jobs is None:
+        return before
+    overlay, charts, browser = board.overlay, board.charts, board.browser
+    by_hand = {job.id for job in board.by_hand}
+    known = {str(job.id) for job in board.shown()}
+    return Remembered(
+        workspace=before.workspace,
+        selected=None if board.follow or board.selected in by_hand else board.selected,
+        tab=board.layout.tab,
+        middle=board.layout.middle,
+        pins=list(charts.pins),
+        x=charts.kind,
+        smooth=charts.smooth,
+        clip=charts.clip,
+        marks=charts.marks,
+        log_y=dict(charts.log_y),
+        marked=[key for key in overlay.marked if key not in by_hand],
+        baseline=None if overlay.baseline in by_hand else overlay.baseline,
+        sort=browser.sort,
+        turned=browser.turned,
+        arrangement=browser.arrangement,
+        filter=browser.filter,
+        foreign=browser.foreign,
+        speed=board.watching.speed,
+        frames=board.watching.frames,
+        theme=theme,
+        dismissed=sorted(each for each in board.dismissed if each.partition(":")[0] in known),
+    )
+
+
+def restore(board: Board, was: Remembered) -> None:
+    """Put what was remembered on the board, but for what needs the jobs: `restore_jobs`."""
+    board.charts = ChartChoices(list(was.pins), was.x, was.smooth, was.clip, was.marks, dict(was.log_y))
+    board.layout = Layout(was.tab, was.middle)
+    board.browser = BrowserChoices(was.sort, was.turned, was.arrangement, was.filter, was.foreign)
+    board.watching = WatchChoices(was.speed, was.frames)
+    board.dismissed = set(was.dismissed)
+
+
+def restore_jobs(board: Board, was: Remembered) -> int | None:
+    """Once the jobs are known: mark those that were marked and are still there. The job to select; None: follow."""
+    jobs = board.shown()
+    board.overlay.marked = _still_there(was.marked, board)
+    board.overlay.baseline = was.baseline if was.baseline in board.overlay.marked else None
+    return was.selected if any(job.id == was.selected for job in jobs) else None
+
+
+def _still_there(keys: Iterable[Key], board: Board) -> list[Key]:
+    return [key for key in dict.fromkeys(keys) if members(key, board.shown())]
