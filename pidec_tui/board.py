@@ -147,7 +147,6 @@ class Board:
     layout: Layout = field(default_factory=Layout)
     browser: BrowserChoices = field(default_factory=BrowserChoices)
     watching: WatchChoices = field(default_factory=WatchChoices)
-    follow: bool = True  # the cursor goes along with the newest run; False: the user chose `selected` by hand
     dismissed: set[str] = field(default_factory=set)  # advice that was put away, as "41:key of the advice"
 
     def job(self) -> Job | None:
