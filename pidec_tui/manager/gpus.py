@@ -32,6 +32,7 @@ class GpuSample:
         utilization: percent of the last moment in which a kernel ran.
         memory_used, memory_total: bytes.
         processes: compute processes only; graphics do not count.
+        throttle: why its clocks are lower than they could be, as NVML's bits (see `throttled_by`).
     """
 
     index: int
@@ -45,6 +46,22 @@ class GpuSample:
     temperature_c: float | None
     sm_clock_mhz: int | None
     processes: tuple[GpuProcess, ...]
+    throttle: int | None = None
+
+
+# NVML's bits for clocks that something holds down. Idle, sync boost and clocks that somebody has set are no trouble.
+_THROTTLES = {
+    0x04: "its power limit",
+    0x08: "the hardware (heat or power)",
+    0x20: "heat",
+    0x40: "heat",
+    0x80: "the power supply",
+}
+
+
+def throttled_by(bits: int) -> list[str]:
+    """What holds the clocks down, in words; none for an idle GPU."""
+    return list(dict.fromkeys(word for bit, word in _THROTTLES.items() if bits & bit))
 
 
 _ABSENT = ("NVMLError_LibraryNotFound", "NVMLError_DriverNotLoaded", "ModuleNotFoundError", "ImportError")
@@ -130,6 +147,7 @@ def _sample(nvml: Any, index: int) -> GpuSample:
             _process(item.pid, item.usedGpuMemory)
             for item in _ask(nvml, lambda: nvml.nvmlDeviceGetComputeRunningProcesses(handle)) or []
         ),
+        throttle=_ask(nvml, lambda: int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))),
     )
 
 

@@ -17,6 +17,7 @@ from . import control, repair
 from .byhand import ByHand, refuse
 from .joblog import JobLog
 from .jobs import Alert, Job, JobEvent, JobState, MetricBlock, MetricPoint
+from .machinelog import MachineBlock, MachineLog
 from .metriclog import MetricLog
 from .newjobs import NewJob, swept
 from .presets import check_open, load_preset, preset_before
@@ -45,6 +46,7 @@ class Manager:
         self.settings = settings
         self._log = log
         self._metrics = MetricLog(log)
+        self._machine = MachineLog(log)
         self._queue = Queue(log, places.workspace)
         self._by_hand = ByHand(places.workspace)
 
@@ -121,6 +123,10 @@ class Manager:
         single points that a later attempt has said again: where two speak of one step, the reader takes the later one.
         """
         return self._by_hand.curves(job_id, after_row) if job_id < 0 else self._metrics.blocks(job_id, after_row)
+
+    def machine(self, after: float, until: float) -> list[MachineBlock]:
+        """What GPUs and host did between two moments (unix seconds), as far as jobs of the queue ran."""
+        return self._machine.blocks(after, until)
 
     def latest(self, job_id: int) -> dict[str, float | None]:
         """The newest value of each curve, without looking through the curves."""

@@ -32,6 +32,7 @@ from .lease import Lease
 from .locks import Lock
 from .metriclog import MetricLog
 from .queueing import write_spec_of
+from .sampling import Sampler
 from .settings import Settings, load_settings
 from .statedir import Places
 from .waiting import dead_predecessor, waiting_sentence
@@ -63,6 +64,7 @@ class Runner:
         self._watch = Watch(joblog, places, lambda: self._settings.cancel_grace_s)
         self._hooks = Hooks()
         self._alarm = Alarm(joblog, places, lambda: self._settings, self._tell)
+        self._sampler = Sampler(joblog, monitor, places.workspace.root)
         self._stopping = False
         self._wake, self._waker = os.pipe()
         self._idle_since = time.monotonic()
@@ -109,6 +111,7 @@ class Runner:
                 log.info("nothing to do for %g minutes", self._settings.idle_minutes)
                 return
             self._pause(self._settings.poll_s)
+        self._sampler.flush()
 
     def tick(self) -> None:
         """Look at everything once."""
@@ -117,6 +120,7 @@ class Runner:
         for job in active:
             self._watch.look(job)
         self._alarm.look(active)
+        self._sampler.look(active)
         self._review()
         self._announce()
         self._hooks.poll()

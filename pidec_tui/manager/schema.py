@@ -127,5 +127,30 @@ _GROUPS = """
 ALTER TABLE jobs ADD COLUMN group_name TEXT NOT NULL DEFAULT '';
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _ROWS, _GROUPS)
+# What the machine did while jobs ran. By time, not by job: two jobs share it, and an earlier one is held against it.
+_MACHINE = """
+CREATE TABLE machine_devices (
+    id          INTEGER PRIMARY KEY,
+    uuid        TEXT NOT NULL UNIQUE,         -- a GPU's; "host"
+    name        TEXT NOT NULL,
+    memory_gib  REAL NOT NULL,
+    cores       INTEGER                       -- of the host
+);
+CREATE TABLE machine_samples (
+    time        REAL NOT NULL,                -- unix seconds
+    device      INTEGER NOT NULL REFERENCES machine_devices (id),
+    vals        BLOB NOT NULL,                -- a little-endian float for each column; NaN for what is not known
+    PRIMARY KEY (time, device)
+) WITHOUT ROWID;
+
+-- who computes on a GPU: a row whenever that changes
+CREATE TABLE machine_tenants (
+    time        REAL NOT NULL,
+    device      INTEGER NOT NULL REFERENCES machine_devices (id),
+    tenants     TEXT NOT NULL,                -- JSON
+    PRIMARY KEY (device, time)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _ROWS, _GROUPS, _MACHINE)
 VERSION = len(MIGRATIONS)

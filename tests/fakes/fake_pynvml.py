@@ -62,6 +62,7 @@ class FakeGpu:
     temperature_c: int | None = 40
     sm_clock_mhz: int | None = 2520
     processes: list[tuple[int, int | None]] = field(default_factory=list)
+    throttle: int | None = 0
 
 
 class FakeNvml:
@@ -136,6 +137,9 @@ class FakeNvml:
     def nvmlDeviceGetComputeRunningProcesses(self, gpu: FakeGpu) -> list[Any]:
         self._check()
         return [SimpleNamespace(pid=pid, usedGpuMemory=memory) for pid, memory in gpu.processes]
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, gpu: FakeGpu) -> int:
+        return int(self._known(gpu.throttle))
 
     def _known(self, value: Any) -> Any:
         self._check()
