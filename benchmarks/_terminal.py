@@ -1,0 +1,91 @@
+"""A program in a pseudo-terminal, as its user has it: keys go in, what it writes is looked at."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Sequence
+
+SIZE = struct.pack("HHHH", 45, 160, 0, 0)
+
+
+class Session:
+    """Runs until `close`.
+
+    Attributes:
+        begun: when it was started, as time.perf_counter tells.
+        pid: of its process.
+    """
+
+    def __init__(self, *command: str, env: dict[str, str] | None = None) -> None:
+        self._screen, behind = pty.openpty()
+        fcntl.ioctl(behind, termios.TIOCSWINSZ, SIZE)
+        self.begun = time.perf_counter()
+        self._process = subprocess.Popen(
+            command,
+            stdin=behind,
+            stdout=behind,
+            stderr=behind,
+            close_fds=True,
+            env={**os.environ, "TERM": "xterm-256color", **(env or {})},
+        )
+        self.pid = self._process.pid
+        os.close(behind)
+
+    def until(self, *words: bytes, seconds: float = 30.0) -> float:
+        """Seconds until these words were written, in any order. Raises TimeoutError."""
+        begun, seen = time.perf_counter(), b""
+        while not all(word in seen for word in words):
+            if not select.select([self._screen], [], [], seconds)[0]:
+                raise TimeoutError(f"{words} did not come")
+            seen += os.read(self._screen, 65536)
+        return time.perf_counter() - begun
+
+    def quiet(self, seconds: float, most: float = 30.0) -> float:
+        """Read until nothing has come for so long; gives the seconds until the last bytes, 0 without any."""
+        begun, last = time.perf_counter(), 0.0
+        while time.perf_counter() - begun < most and select.select([self._screen], [], [], seconds)[0]:
+            os.read(self._screen, 65536)
+            last = time.perf_counter() - begun
+        return last
+
+    def answer(self, seconds: float = 5.0) -> float:
+        """Seconds until the first bytes come. Raises TimeoutError."""
+        begun = time.perf_counter()
+        if not select.select([self._screen], [], [], seconds)[0]:
+            raise TimeoutError("no answer")
+        os.read(self._screen, 65536)
+        return time.perf_counter() - begun
+
+    def drain(self, seconds: float) -> int:
+        """Read whatever comes for so long; gives how many bytes."""
+        end, count = time.perf_counter() + seconds, 0
+        while (left := end - time.perf_counter()) > 0:
+            if select.select([self._screen], [], [], left)[0]:
+                count += len(os.read(self._screen, 65536))
+        return count
+
+    def press(self, keys: bytes) -> None:
+        os.write(self._screen, keys)
+
+    def close(self, keys: bytes = b"q") -> None:
+        """Ask it to leave, and wait until it has."""
+        self.press(keys)
+        try:
+            while os.read(self._screen, 65536):
+                pass
+        except OSError:  # closed: it has left
+            pass
+        self._process.wait(timeout=10)
+        os.close(self._screen)
+
+
+def dashboard(python: str, workspace: str, *more: str) -> Sequence[str]:
+    """The command that opens the dashboard there."""
+    return (python, "-m", "pidec_tui", "--workspace", workspace, *more)
