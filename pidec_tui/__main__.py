@@ -26,6 +26,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--once", action="store_true", help="print the state as plain text and end; needs no terminal")
     parser.add_argument("--readonly", action="store_true", help="look only: no key changes anything, no runner starts")
+    parser.add_argument("--fresh", action="store_true", help="begin as at the first time: forget how it was left")
     return parser
 
 
@@ -50,8 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(error.line())
     from .app import PidecApp
     from .hangup import leave_with_terminal
+    from .memory import Memory
 
-    app = PidecApp(manager, readonly=options.readonly)
+    memory = Memory(manager.workspace.root, fresh=options.fresh)
+    app = PidecApp(manager, readonly=options.readonly, memory=memory)
     leave_with_terminal(sys.stdin.fileno())
     try:
         app.run()

@@ -21,10 +21,12 @@ from .feed import Feed
 from .manager.gpus import GpuMonitor
 from .manager.jobs import Job
 from .manager.manager import Manager
+from .memory import Memory
 from .messages import (
     AlertsRaised,
     CheckpointsChanged,
     Done,
+    LinesRead,
     LogChanged,
     MachineSampled,
     OverlayChanged,
@@ -36,6 +38,7 @@ from .messages import (
 )
 from .palette import PlainCommands
 from .refusals import READS_ONLY, refusal
+from .remembering import Remembering
 from .screens.base import BoardScreen, PidecScreen
 from .screens.main import MainScreen
 
@@ -49,6 +52,7 @@ class PidecApp(App[None]):
         clock: unix seconds; a test gives a fixed one.
         start_runner: start a runner where there is work and none is up.
         readonly: change nothing, and say so; this starts no runner either.
+        memory: what is remembered of this workspace; None: nothing is.
     """
 
     CSS_PATH = "app.tcss"
@@ -68,6 +72,7 @@ class PidecApp(App[None]):
         clock: Callable[[], float] = time.time,
         start_runner: bool = True,
         readonly: bool = False,
+        memory: Memory | None = None,
     ) -> None:
         super().__init__()
         self.manager = manager
@@ -85,6 +90,7 @@ class PidecApp(App[None]):
         for each in (theme.DARK, theme.LIGHT):
             self.register_theme(each)
         self.theme = theme.chosen()
+        self._remembering = Remembering(self, memory)
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return theme.EXTRA
@@ -95,8 +101,10 @@ class PidecApp(App[None]):
     def on_mount(self) -> None:
         self.run_worker(self.feed.run, thread=True, name="feed", exit_on_error=False)
         self.theme_changed_signal.subscribe(self, lambda _: self._tell(lambda screen: screen.show_all()))
+        self._remembering.begin()
 
     def on_unmount(self) -> None:
+        self._remembering.end()
         self.feed.stop()
 
     # --- what the user asked for
@@ -222,9 +230,15 @@ class PidecApp(App[None]):
     def on_queue_changed(self, message: QueueChanged) -> None:
         self.board.jobs, self.board.activity = message.jobs, message.activity
         self.board.by_hand = list(message.by_hand)
+        if (chosen := self._remembering.jobs_known()) is not None:
+            self.select(chosen)
         self._tell(lambda screen: screen.show_queue())
         self._go_to_new()
         self._go_on_in_series()
+
+    def on_lines_read(self, message: LinesRead) -> None:
+        self.board.lines = message.lines
+        self._tell(lambda screen: screen.show_lines())
 
     def on_trace_changed(self, message: TraceChanged) -> None:
         if message.trace.job_id == self.board.selected:

@@ -147,11 +147,10 @@ def snapshot(board: Board, theme: str | None, before: Remembered) -> Remembered:
     if board.jobs is None:
         return before
     overlay, charts, browser = board.overlay, board.charts, board.browser
-    by_hand = {job.id for job in board.by_hand}
     known = {str(job.id) for job in board.shown()}
     return Remembered(
         workspace=before.workspace,
-        selected=None if board.follow or board.selected in by_hand else board.selected,
+        selected=None if board.follow or _by_hand(board.selected) else board.selected,
         tab=board.layout.tab,
         middle=board.layout.middle,
         pins=list(charts.pins),
@@ -160,8 +159,8 @@ def snapshot(board: Board, theme: str | None, before: Remembered) -> Remembered:
         clip=charts.clip,
         marks=charts.marks,
         log_y=dict(charts.log_y),
-        marked=[key for key in overlay.marked if key not in by_hand],
-        baseline=None if overlay.baseline in by_hand else overlay.baseline,
+        marked=[key for key in overlay.marked if not _by_hand(key)],
+        baseline=None if _by_hand(overlay.baseline) else overlay.baseline,
         sort=browser.sort,
         turned=browser.turned,
         arrangement=browser.arrangement,
@@ -172,6 +171,10 @@ def snapshot(board: Board, theme: str | None, before: Remembered) -> Remembered:
         theme=theme,
         dismissed=sorted(each for each in board.dismissed if each.partition(":")[0] in known),
     )
+
+
+def _by_hand(key: Key | None) -> bool:
+    return isinstance(key, int) and key < 0
 
 
 def restore(board: Board, was: Remembered) -> None:

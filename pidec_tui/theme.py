@@ -75,10 +75,14 @@ LIGHT = Theme(
 )
 
 
+def wished() -> str:
+    """The theme that `$PIDEC_THEME` (light or dark) asks for; "" if it asks for none."""
+    wish = os.environ.get("PIDEC_THEME", "").lower()
+    return f"pidec-{wish}" if wish in {"light", "dark"} else ""
+
+
 def chosen() -> str:
     """`$PIDEC_THEME` (light or dark), else what the terminal says about its background, else dark."""
-    wish = os.environ.get("PIDEC_THEME", "").lower()
-    if wish in {"light", "dark"}:
-        return f"pidec-{wish}"
     # rxvt, konsole and others set COLORFGBG="foreground;background"; 7 and 15 are the white ones.
-    return "pidec-light" if os.environ.get("COLORFGBG", "").rpartition(";")[2] in {"7", "15"} else "pidec-dark"
+    white = os.environ.get("COLORFGBG", "").rpartition(";")[2] in {"7", "15"}
+    return wished() or ("pidec-light" if white else "pidec-dark")

@@ -14,8 +14,9 @@ from textual.widgets import Input, Static
 
 from pidec_train.protocol.errors import PidecError
 
+from ..board import BrowserChoices
 from ..manager.catalogue import Catalogue, Entry
-from ..manager.catalogue_order import ARRANGEMENTS, COLUMNS, Line, Lineage, arranged, matcher, sort_entries
+from ..manager.catalogue_order import ARRANGEMENTS, COLUMNS, Arrangement, Line, Lineage, arranged, matcher, sort_entries
 from ..manager.shelf import Shelf
 from ..messages import CatalogueRead
 from ..widgets.checkpointlines import columns_for, header, parts_of, printable
@@ -65,14 +66,17 @@ class CheckpointsScreen(CheckpointKeys):
         self._lineage = Lineage(())
         self._looking = 0
         self._lines: list[Line] = []
-        self._sorted_by, self._turned = "age", False
-        self._arrangement = 0
-        self._filter = ""
-        self._show_foreign = False
         self._marked: Path | None = None  # the one that another is compared with
         self._columns: dict[str, int] = {}
         self._foot_lines = 0
         self._wake, self._stop = threading.Event(), threading.Event()
+
+    @property
+    def choices(self) -> BrowserChoices:
+        return self.door.board.browser
+
+    def _arrangement(self) -> Arrangement:
+        return next((each for each in ARRANGEMENTS if each == self.choices.arrangement), "list")
 
     def body(self) -> ComposeResult:
         yield Static(id="checkpoints-title", classes="title")
@@ -82,7 +86,10 @@ class CheckpointsScreen(CheckpointKeys):
         yield Input(placeholder="words, -word, task:peg, success>80%, step>=100k", compact=True, id="find")
 
     def on_mount(self) -> None:
-        self.query_one("#find").display = False
+        find = self.query_one("#find", Input)
+        find.value, find.display = self.choices.filter, False
+        if self.choices.sort not in COLUMNS:  # remembered by another version
+            self.choices.sort = "age"
         self.query_one(RowList).focus()
         self.run_worker(self._read, thread=True, name="catalogue", exit_on_error=False)
 
@@ -145,13 +152,13 @@ class CheckpointsScreen(CheckpointKeys):
             return
         matches = matcher("")
         try:
-            matches = matcher(self._filter)
+            matches = matcher(self.choices.filter)
         except PidecError as error:
             self.query_one("#checkpoints-foot", Static).update(Text(f"! {error.line()}", self._colour("warning")))
             return
-        wanted = [e for e in catalogue.entries if (self._show_foreign or e.condition != "foreign") and matches(e)]
-        chosen = sort_entries(wanted, self._sorted_by, turned=self._turned)
-        self._lines = arranged(chosen, ARRANGEMENTS[self._arrangement], self._lineage)
+        wanted = [e for e in catalogue.entries if (self.choices.foreign or e.condition != "foreign") and matches(e)]
+        chosen = sort_entries(wanted, self.choices.sort, turned=self.choices.turned)
+        self._lines = arranged(chosen, self._arrangement(), self._lineage)
         self.query_one(RowList).bring([str(line.entry.path) if line.entry else None for line in self._lines])
         self._say()
 
@@ -172,7 +179,7 @@ class CheckpointsScreen(CheckpointKeys):
         if not rows.size.width:
             return
         self._columns = columns_for(rows.size.width)
-        head = header(self._columns, self._sorted_by, self._turned)
+        head = header(self._columns, self.choices.sort, self.choices.turned)
         head_text = Text(head, self._colour("muted"), no_wrap=True)
         self.query_one("#checkpoints-head", Static).update(head_text, layout=False)
         self.query_one("#checkpoints-title", Static).update(self._title(), layout=False)
@@ -192,16 +199,16 @@ class CheckpointsScreen(CheckpointKeys):
             return line.append("  reading …", f"not bold {muted}")
         foreign = sum(entry.condition == "foreign" for entry in catalogue.entries)
         shown = sum(line.entry is not None for line in self._lines)
-        whole = len(catalogue.entries) - (0 if self._show_foreign else foreign)
+        whole = len(catalogue.entries) - (0 if self.choices.foreign else foreign)
         marked = catalogue.at(self._marked) if self._marked else None
         parts = [
             f"= on another one compares it with {name_of(marked)}" if marked else "",
             f"{shown:,} of {whole:,}" if shown != whole else f"{whole:,}",
-            f"by {self._sorted_by}{', turned' if self._turned else ''}",
-            _ARRANGED[ARRANGEMENTS[self._arrangement]],
-            f"“{printable(self._filter)}”" if self._filter else "",
+            f"by {self.choices.sort}{', turned' if self.choices.turned else ''}",
+            _ARRANGED[self._arrangement()],
+            f"“{printable(self.choices.filter)}”" if self.choices.filter else "",
             f"looking into {plural(self._looking, 'file')} without a .json" if self._looking else "",
-            f"{plural(foreign, 'other .pt file')}{'' if self._show_foreign else ': f shows'}" if foreign else "",
+            f"{plural(foreign, 'other .pt file')}{'' if self.choices.foreign else ': f shows'}" if foreign else "",
         ]
         return line.append("  " + " · ".join(part for part in parts if part), f"not bold {muted}")
 
@@ -209,7 +216,7 @@ class CheckpointsScreen(CheckpointKeys):
         """Where the checkpoint under the cursor lies, and what there is to say of it; then what could not be read."""
         catalogue, entry, muted = self._catalogue, self.entry(), self._colour("muted")
         if catalogue is not None and not catalogue.troubles and entry is None:
-            return Text("Nothing is like that: esc clears the filter." if self._filter else NOTHING)
+            return Text("Nothing is like that: esc clears the filter." if self.choices.filter else NOTHING)
         lines: list[Text] = []
         if entry is not None:
             path = place_of(entry, self.door.manager.workspace.root)
@@ -262,8 +269,8 @@ class CheckpointsScreen(CheckpointKeys):
         find = self.query_one("#find", Input)
         if find.display:
             self._close_find()
-        elif self._filter or self._marked:
-            find.value, self._filter, self._marked = "", "", None
+        elif self.choices.filter or self._marked:
+            find.value, self.choices.filter, self._marked = "", "", None
             self.show()
         else:
             self.app.pop_screen()
@@ -274,7 +281,7 @@ class CheckpointsScreen(CheckpointKeys):
         find.focus()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        self._filter = event.value
+        self.choices.filter = event.value
         self.show()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
@@ -287,21 +294,21 @@ class CheckpointsScreen(CheckpointKeys):
     def action_sort(self, by: int) -> None:
         """By the next of the columns that are seen."""
         seen = [name for name in COLUMNS if name in self._columns]
-        place = seen.index(self._sorted_by) if self._sorted_by in seen else -1
-        self._sorted_by, self._turned = seen[(place + by) % len(seen)], False
+        place = seen.index(self.choices.sort) if self.choices.sort in seen else -1
+        self.choices.sort, self.choices.turned = seen[(place + by) % len(seen)], False
         self.show()
 
     def action_turn(self) -> None:
-        self._turned = not self._turned
+        self.choices.turned = not self.choices.turned
         self.show()
 
     def action_arrange(self) -> None:
-        self._arrangement = (self._arrangement + 1) % len(ARRANGEMENTS)
+        self.choices.arrangement = ARRANGEMENTS[(ARRANGEMENTS.index(self._arrangement()) + 1) % len(ARRANGEMENTS)]
         self.show()
 
     def action_foreign(self) -> None:
         """Show the `.pt` files that are no checkpoints, or hide them."""
-        self._show_foreign = not self._show_foreign
+        self.choices.foreign = not self.choices.foreign
         self.show()
 
     def action_compare(self) -> None:

@@ -13,6 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.widgets import Static
 
+from ..glance import glance, newest_start
 from ..manager.jobs import Job, JobState
 from ..refusals import MARK
 from ..widgets.checkpoints import CheckpointTable
@@ -52,6 +53,7 @@ class MainScreen(OverlayKeys):
         Binding("tab", "next_pane", "next pane", show=False, id="view.next"),
         Binding("shift+tab", "next_pane(-1)", "previous pane", show=False, id="view.previous"),
         Binding("space", "next_metric", "other metric", show=False, id="view.metric"),
+        Binding("F", "follow", "follow the newest run", show=False, id="queue.follow"),
         Binding("escape", "to_queue", "back to the queue", show=False, id="view.queue"),
     ]
 
@@ -71,11 +73,13 @@ class MainScreen(OverlayKeys):
     def __init__(self) -> None:
         super().__init__()
         self.tab = TABS[0]
+        self._newest: tuple[float, int] | None = None  # the start that the cursor was taken to last
         self.add_class(f"-tab-{self.tab}")
 
     def body(self) -> ComposeResult:
         yield Static(id="top")
         yield Static(id="tabs")
+        yield Static(id="glance")
         with Container(id="panes"):
             yield Static(WELCOME, id="welcome", classes="panel")
             yield QueueTable(id="queue")
@@ -86,7 +90,11 @@ class MainScreen(OverlayKeys):
         yield LogTail(id="log")
 
     def on_mount(self) -> None:
+        layout = self.door.board.layout
+        self.query_one(ChartStack).turn = layout.middle
         self.query_one(QueueTable).focus()
+        if layout.tab in TABS[1:]:
+            self._go_to_tab(layout.tab)
 
     def on_resize(self, event: events.Resize) -> None:
         super().on_resize(event)
@@ -142,6 +150,12 @@ class MainScreen(OverlayKeys):
         line.append_text(middle)
         return line.append(" " * max(width - len(line) - len(right), 1)).append(right, colours["muted"])
 
+    def show_lines(self) -> None:
+        """What runs, how it does, and what comes next; more runs where there is more room."""
+        most = 1 if self.has_class("-low") else 2 if self.has_class("-middling") else 3
+        lines = glance(self.door.board, self.door.clock(), self.app.theme_variables, max(self.size.width - 2, 1), most)
+        self.query_one("#glance", Static).update(Text("\n").join(lines))
+
     def show_queue(self) -> None:
         board = self.door.board
         if board.jobs is None:
@@ -152,8 +166,21 @@ class MainScreen(OverlayKeys):
         queue = self.query_one(QueueTable)
         if inner_width(queue):
             queue.show(board, self.door.clock(), inner_width(queue))
+            self._follow()
         self.show_top()
+        self.show_lines()
         self._show_job()
+
+    def _follow(self) -> None:
+        """To a run that has begun since the last look, unless the user has gone elsewhere."""
+        board, queue = self.door.board, self.query_one(QueueTable)
+        queue.border_title = "queue · following" if board.follow else "queue · F follows"
+        newest = newest_start(board.shown())
+        if not board.follow or newest is None or newest == self._newest:
+            return
+        if self._newest is None or newest > self._newest:
+            queue.go_to(str(newest[1]))
+        self._newest = newest
 
     def _panes_appeared(self) -> None:
         """After the first job came: the panes have widths now, and the queue, hidden until then, can have the keys."""
@@ -183,6 +210,7 @@ class MainScreen(OverlayKeys):
     def show_machine(self) -> None:
         self.query_one("#machine", Panel).refresh()
         self.show_top()
+        self.show_lines()
         self.show_checkpoints()  # they age
         self._show_job()
 
@@ -194,6 +222,11 @@ class MainScreen(OverlayKeys):
 
     def on_queue_table_chosen(self, event: QueueTable.Chosen) -> None:
         self.door.select(event.job_id)
+
+    def on_queue_table_steered(self) -> None:
+        """The user has moved the cursor: it stays there, whatever else begins."""
+        self.door.board.follow = False
+        self._follow()
 
     def on_data_table_row_selected(self, event: QueueTable.RowSelected) -> None:
         event.stop()
@@ -230,6 +263,13 @@ class MainScreen(OverlayKeys):
 
             self.app.push_screen(DetailScreen())
 
+    def action_follow(self) -> None:
+        """The cursor to the newest run, and to each that begins from now on."""
+        self.door.board.follow, self._newest = True, None
+        self._follow()
+        if self._newest is None:
+            self.notify("Nothing runs yet: the cursor will go to the next run that begins.", timeout=4)
+
     def action_move(self, by: int) -> None:
         """One place up or down among the jobs that wait."""
         job = self.job()
@@ -257,7 +297,7 @@ class MainScreen(OverlayKeys):
 
     def _go_to_tab(self, tab: str) -> None:
         self.remove_class(f"-tab-{self.tab}")
-        self.tab = tab
+        self.tab = self.door.board.layout.tab = tab
         self.add_class(f"-tab-{tab}")
         self.show_top()
         if self.has_class("-narrow") and tab == "machine":
@@ -267,5 +307,7 @@ class MainScreen(OverlayKeys):
         self.call_after_refresh(self.show_all)
 
     def action_next_metric(self) -> None:
-        self.query_one(ChartStack).turn += 1
+        stack = self.query_one(ChartStack)
+        stack.turn += 1
+        self.door.board.layout.middle = stack.turn
         self._show_job()

@@ -77,6 +77,9 @@ class QueueTable(KeyTable):
             super().__init__()
             self.job_id = job_id
 
+    class Steered(Message):
+        """The user has moved the cursor, by a key or the mouse."""
+
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.border_title = "queue"
@@ -100,8 +103,44 @@ class QueueTable(KeyTable):
             for job in board.shown()
         }
         self.bring(rows, list(wanted))
-        if under is not None:
-            self.go_to(under)
+        self.go_to(under if under is not None else str(board.selected))  # at first: the one that is remembered
+
+    # Rows that come and go move the cursor, too: only these are the user's doing.
+
+    def action_cursor_up(self) -> None:
+        super().action_cursor_up()
+        self.post_message(self.Steered())
+
+    def action_cursor_down(self) -> None:
+        super().action_cursor_down()
+        self.post_message(self.Steered())
+
+    def action_page_up(self) -> None:
+        super().action_page_up()
+        self.post_message(self.Steered())
+
+    def action_page_down(self) -> None:
+        super().action_page_down()
+        self.post_message(self.Steered())
+
+    def action_scroll_top(self) -> None:
+        super().action_scroll_top()
+        self.post_message(self.Steered())
+
+    def action_scroll_bottom(self) -> None:
+        super().action_scroll_bottom()
+        self.post_message(self.Steered())
+
+    def action_go_top(self) -> None:
+        super().action_go_top()
+        self.post_message(self.Steered())
+
+    def action_go_bottom(self) -> None:
+        super().action_go_bottom()
+        self.post_message(self.Steered())
+
+    def on_click(self) -> None:
+        self.post_message(self.Steered())
 
     def on_data_table_row_highlighted(self, event: KeyTable.RowHighlighted) -> None:
         if event.row_key.value is not None:
