@@ -90,7 +90,10 @@ class DecoratorLearner:
             "acting": torch.Generator(device).manual_seed(act_seed),
             "updates": torch.Generator(device).manual_seed(update_seed),
         }
-        self.sac = SacUpdate(self.actor, critics, self.replay, _settings(config), self.generators["updates"])
+        fast_cpu = device.type == "cpu" and config.engine != "eager"
+        self.sac = SacUpdate(
+            self.actor, critics, self.replay, _settings(config), self.generators["updates"], sorted_rows=fast_cpu
+        )
         self.graph = device.type == "cuda" and config.engine != "eager"
         self.acting = Acting(
             base,
@@ -101,7 +104,7 @@ class DecoratorLearner:
             ddim_steps=config.ddim_steps,
             generator=self.generators["acting"],
             graph=self.graph,
-            trace=device.type == "cpu" and config.engine != "eager",
+            trace=fast_cpu,
             cuda=cuda,
         )
         self._graphs: dict[tuple[bool, bool], Any] = {}

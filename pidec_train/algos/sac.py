@@ -15,6 +15,7 @@ from ..data.replay_buffer import ReplayBuffer, Transitions
 from ..models.residual import ResidualActor, TwinCritics
 from .flat import flatten_weights
 from .fused_adam import FusedAdam
+from .least_value import least_value
 
 CriticInput = Literal["res", "sum", "concat"]
 ActorInput = Literal["obs", "obs_base_action"]
@@ -79,6 +80,7 @@ class SacUpdate:
         replay: where batches are drawn from.
         settings: see there.
         generator: of batches and noise, on the networks' device.
+        sorted_rows: the actor's gradient comes by `least_value`: faster on a CPU, cannot be captured.
 
     Attributes:
         targets: the target networks.
@@ -93,10 +95,12 @@ class SacUpdate:
         replay: ReplayBuffer,
         settings: SacSettings,
         generator: torch.Generator,
+        *,
+        sorted_rows: bool = False,
     ) -> None:
         device = actor.action_scale.device
         self.actor, self.critics, self.replay, self.settings = actor, critics, replay, settings
-        self._generator = generator
+        self._generator, self._sorted_rows = generator, sorted_rows
         self.targets = copy.deepcopy(critics).requires_grad_(False)
         self._flat, self._flat_targets = flatten_weights(critics), flatten_weights(self.targets)
         self.log_alpha = torch.full((1,), math.log(settings.sac_alpha), device=device)
@@ -144,7 +148,10 @@ class SacUpdate:
         how = self.settings
         residual, log_prob = self.actor.sample(actor_sees(how.actor_input, batch.obs, batch.base), noise)
         action = critic_sees(how.critic_input, residual, batch.base, how.res_scale)
-        value: Tensor = self.critics(batch.obs, action).amin(0)
+        if self._sorted_rows:
+            value = least_value(self.critics, batch.obs, action)
+        else:
+            value = self.critics(batch.obs, action).amin(0)
         return (self.log_alpha.exp() * log_prob - value).mean()
 
     def _update_critics(self, batch: Transitions) -> None:

@@ -79,6 +79,8 @@ def learner(graph: bool = False, cuda: Any = torch.cuda, **changes: Any) -> Deco
     part = {"control_mode": MODE, "sha256": "0"}
     made = DecoratorLearner(chosen, base, part, np.array([1.0, 0.5]), torch.device("cpu"), cuda=cuda)
     made.graph = made.acting._graph = graph  # as on a GPU
+    if graph:
+        made.sac._sorted_rows = False
     return made
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import AffineTransform, ComposeTransform, Normal, TanhTransform, TransformedDistribution
 
+from pidec_train.algos.least_value import least_value
 from pidec_train.algos.sac import SacUpdate
 from pidec_train.data.replay_buffer import Transitions
 from pidec_train.decorator_learner import DecoratorLearner
@@ -199,12 +200,13 @@ def filled(rows: Transitions, **changes: Any) -> DecoratorLearner:
     return made
 
 
+@pytest.mark.parametrize("engine", ["auto", "eager"])  # the actor's gradient through each row's critic, or through both
 @pytest.mark.parametrize("actor_input", ["obs", "obs_base_action"])
 @pytest.mark.parametrize("critic_input", ["res", "sum", "concat"])
-def test_losses_are_those_of_the_plain_computation(critic_input: str, actor_input: str) -> None:
+def test_losses_are_those_of_the_plain_computation(critic_input: str, actor_input: str, engine: str) -> None:
     """The two formulas that everything learned rests on."""
     rows = transitions(ROWS)
-    made = filled(rows, critic_input=critic_input, actor_input=actor_input)
+    made = filled(rows, critic_input=critic_input, actor_input=actor_input, engine=engine)
     plain = Plain(made, rows)
     for _ in range(3):  # targets, critics and alpha apart from each other
         made.update(1)
@@ -217,14 +219,15 @@ def test_losses_are_those_of_the_plain_computation(critic_input: str, actor_inpu
     assert made.sac.actor_loss(rows, noise).item() == pytest.approx(plain.actor_loss(rows, noise).item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("engine", ["auto", "eager"])
 @pytest.mark.parametrize("actor_input", ["obs", "obs_base_action"])
 @pytest.mark.parametrize("critic_input", ["res", "sum", "concat"])
-def test_whole_updates_are_those_of_the_plain_computation(critic_input: str, actor_input: str) -> None:
+def test_whole_updates_are_those_of_the_plain_computation(critic_input: str, actor_input: str, engine: str) -> None:
     """Every weight, moment and count; with gradients clipped and not, alpha learned and not, parts left for later."""
     rows = transitions(ROWS)
     for most, autotune, often in itertools.product((0.02, 1e6), (True, False), (True, False)):
         changes = {} if often else FREQUENCIES
-        inputs = {"critic_input": critic_input, "actor_input": actor_input}
+        inputs = {"critic_input": critic_input, "actor_input": actor_input, "engine": engine}
         made = filled(rows, **inputs, **changes, max_grad_norm=most, autotune=autotune)
         plain = Plain(made, rows)
         for _ in range(6):
@@ -289,6 +292,24 @@ def test_the_twins_are_two_networks() -> None:
     assert torch.equal(others(obs, action), values) and not torch.equal(values[0], values[1])
 
 
+def test_the_gradient_through_the_least_critic_is_that_of_autograd() -> None:
+    """Half the products, not half the gradient; also where one critic is the lesser one of no row at all."""
+    torch.manual_seed(0)
+    twins, obs = TwinCritics(4, 3, (8, 6)), torch.randn(9, 4)
+    for shift in (0.0, 100.0, -100.0):
+        with torch.no_grad():
+            twins.biases[-1][0].fill_(shift)
+        mine, autograds = torch.randn(9, 3).requires_grad_(), torch.zeros(9, 3).requires_grad_()
+        autograds.data.copy_(mine)
+        weights = torch.randn(9)
+        value, expected = least_value(twins, obs, mine), twins(obs, autograds).amin(0)
+        assert torch.equal(value, expected)
+        (value * weights).sum().backward()
+        (expected * weights).sum().backward()
+        torch.testing.assert_close(mine.grad, autograds.grad)
+        assert bool(mine.grad.any()), "a gradient of nothing but zeros compares nothing"
+
+
 # --- numbers that are none -------------------------------------------------------------------------------------------
 
 
@@ -326,7 +347,7 @@ def test_an_update_with_a_number_that_is_none_is_left_out_and_counted(graph: boo
 @pytest.mark.parametrize("changes", [{}, {**FREQUENCIES, "critic_input": "concat", "actor_input": "obs_base_action"}])
 def test_captured_equals_eager_bit_for_bit(changes: dict[str, Any]) -> None:
     """Also while the replay buffer fills: what a graph knows of it must not be what it knew at the capture."""
-    eager, captured = learner(**changes), learner(graph=True, cuda=fake_cuda_graphs, **changes)
+    eager, captured = learner(engine="eager", **changes), learner(graph=True, cuda=fake_cuda_graphs, **changes)
     assert captured.prepare() == [] and same(everything(eager), everything(captured)), "preparing left traces"
     for turn in range(4):
         for made in (eager, captured):
