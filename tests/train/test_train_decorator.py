@@ -219,6 +219,7 @@ def test_a_captured_run_stops_and_goes_on(run: DecoratorRun, monkeypatch: pytest
 
     def on_a_gpu(self: DecoratorLearner) -> list[str]:
         self.graph = self.acting._graph = True
+        self.sac._sorted_rows = False
         self._cuda = self.acting._cuda = fake_cuda_graphs
         return prepare(self)
 
