@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from rich.cells import cell_len, set_cell_size
-from rich.text import Text
+from textual import events
+from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from ..board import Activity, Board
@@ -14,7 +16,7 @@ from ..manager.byhand import shown_id
 from ..manager.jobs import Job
 from ..sentences import ends, progress, share_done
 from ..words import GLYPHS, STATE_COLOURS, bar
-from .tables import KeyTable
+from .rowlist import Part, RowList
 
 _WIDTHS = {"id": 4, "state": 12, "bar": 7, "done": 6, "rate": 6, "ends": 10}
 _HEADS = {"id": " # ", "state": "state", "name": "name", "bar": "done", "done": "", "rate": "/min", "ends": "ETA"}
@@ -43,34 +45,53 @@ def shortened(name: str, width: int) -> str:
     return f"{head}…{end}"
 
 
-def cells(
+def parts(
     job: Job,
     activity: Activity | None,
     now: float,
     columns: Mapping[str, int],
     colours: Mapping[str, str],
     letter: str = "",
-) -> list[Text]:
+) -> list[Part]:
     """One row of the table. `letter`: of a job that is marked to be drawn beside others."""
     quiet = colours["muted"] if job.state.finished else ""
     share = share_done(job)
     full, rest = bar(share, _WIDTHS["bar"] - 1) if share is not None else ("", "")
     mark = f"[{letter}] " if letter else ""
-    name = shortened(job.name, columns["name"] - 1 - len(mark))
-    made = {
-        "id": Text(f"{shown_id(job.id):>2} ", colours["muted"]),
-        "state": Text(f"{GLYPHS[job.state.value]} {job.state.value}", colours[STATE_COLOURS[job.state.value]]),
-        "name": Text.assemble((mark, f"bold {colours['primary']}"), (name, quiet)) if mark else Text(name, quiet),
-        "bar": Text(full, quiet or colours["primary"]).append(rest, colours["faint"]),
-        "done": Text(f"{progress(job):>4}", quiet),
-        "rate": Text(f"{number(activity.rate):>5}" if activity and activity.rate and job.state.active else ""),
-        "ends": Text(ends(job, activity, now), quiet),
+    rate = f"{number(activity.rate):>5}" if activity and activity.rate and job.state.active else ""
+    made: dict[str, list[Part]] = {
+        "id": [(f"{shown_id(job.id):>2} ", colours["muted"])],
+        "state": [(f"{GLYPHS[job.state.value]} {job.state.value}", colours[STATE_COLOURS[job.state.value]])],
+        "name": [
+            (mark, f"bold {colours['primary']}"),
+            (shortened(job.name, columns["name"] - 1 - len(mark)), quiet),
+        ],
+        "bar": [(full, quiet or colours["primary"]), (rest, colours["faint"])],
+        "done": [(f"{progress(job):>4}", quiet)],
+        "rate": [(rate, "")],
+        "ends": [(ends(job, activity, now), quiet)],
     }
-    return [made[column] for column in columns]
+    return [part for column, width in columns.items() for part in filled(made[column], width)]
 
 
-class QueueTable(KeyTable):
-    """The jobs in the order of the queue. Posts `Chosen` when the cursor comes to another job."""
+def filled(cell: list[Part], width: int) -> list[Part]:
+    """A cell of exactly so many cells."""
+    room = width - sum(cell_len(text) for text, _ in cell)
+    if room >= 0:
+        return [*(part for part in cell if part[0]), (" " * room, "")]
+    return [(set_cell_size("".join(text for text, _ in cell), width), cell[-1][1])]
+
+
+class QueueTable(RowList, inherit_bindings=False):
+    """The jobs in the order of the queue. Posts `Chosen` when the cursor comes to another job.
+
+    A row is made when it is seen: after 60 days there are a thousand jobs, of which a screen shows forty.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(each for each in RowList.BINDINGS if isinstance(each, Binding) and each.id != "list.page"),
+        Binding("pagedown", "pages(1)", "page down", show=False, id="list.page"),  # `space` is the screen's
+    ]
 
     class Chosen(Message):
         def __init__(self, job_id: int) -> None:
@@ -81,68 +102,54 @@ class QueueTable(KeyTable):
         """The user has moved the cursor, by a key or the mouse."""
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+        super().__init__(self._parts, id=id)
         self.border_title = "queue"
-        self.add_class("panel")
         self._columns: dict[str, int] = {}
+        self._board, self._now = Board(), 0.0
+        self._jobs: list[Job] = []
 
     def show(self, board: Board, now: float, width: int) -> None:
         """Bring the rows up to date; `width` decides the columns."""
-        wanted = columns_for(width)
+        first = not self._jobs
+        self._board, self._now, self._jobs, self._columns = board, now, board.shown(), columns_for(width)
+        self.bring([str(job.id) for job in self._jobs])
+        if first:
+            self.go_to(str(board.selected))  # the one that is remembered
+
+    def text(self, job_id: int) -> str:
+        """The row of a job, for those who look."""
+        place = next(place for place, job in enumerate(self._jobs) if job.id == job_id)
+        return "".join(text for text, _ in self._parts(place, self.size.width))
+
+    def head(self, width: int) -> list[Part]:
+        heads = {**_HEADS, "done": "" if "bar" in self._columns else "done"}
+        return [(set_cell_size(heads[column], cells), "") for column, cells in self._columns.items()]
+
+    def _parts(self, place: int, width: int) -> list[Part]:
+        job, board = self._jobs[place], self._board
+        activity = board.activity.get(job.id)
+        return parts(job, activity, self._now, self._columns, self.app.theme_variables, board.overlay.letter(job))
+
+    def on_row_list_moved(self, event: RowList.Moved) -> None:
+        event.stop()
         under = self.row_under_cursor()
-        if wanted != self._columns:
-            self._columns = wanted
-            self.clear(columns=True)
-            for column, cells_wide in wanted.items():
-                self.add_column(
-                    _HEADS[column] if column != "done" or "bar" in wanted else "done", width=cells_wide, key=column
-                )
-        colours = self.app.theme_variables
-        rows = {
-            str(job.id): cells(job, board.activity.get(job.id), now, wanted, colours, board.overlay.letter(job))
-            for job in board.shown()
-        }
-        self.bring(rows, list(wanted))
-        self.go_to(under if under is not None else str(board.selected))  # at first: the one that is remembered
+        if under is not None:
+            self.post_message(self.Chosen(int(under)))
 
     # Rows that come and go move the cursor, too: only these are the user's doing.
 
-    def action_cursor_up(self) -> None:
-        super().action_cursor_up()
+    def action_go(self, by: int) -> None:
+        super().action_go(by)
         self.post_message(self.Steered())
 
-    def action_cursor_down(self) -> None:
-        super().action_cursor_down()
+    def action_pages(self, by: int) -> None:
+        super().action_pages(by)
         self.post_message(self.Steered())
 
-    def action_page_up(self) -> None:
-        super().action_page_up()
+    def action_edge(self, which: int) -> None:
+        super().action_edge(which)
         self.post_message(self.Steered())
 
-    def action_page_down(self) -> None:
-        super().action_page_down()
+    def on_click(self, event: events.Click) -> None:
+        super().on_click(event)
         self.post_message(self.Steered())
-
-    def action_scroll_top(self) -> None:
-        super().action_scroll_top()
-        self.post_message(self.Steered())
-
-    def action_scroll_bottom(self) -> None:
-        super().action_scroll_bottom()
-        self.post_message(self.Steered())
-
-    def action_go_top(self) -> None:
-        super().action_go_top()
-        self.post_message(self.Steered())
-
-    def action_go_bottom(self) -> None:
-        super().action_go_bottom()
-        self.post_message(self.Steered())
-
-    def on_click(self) -> None:
-        self.post_message(self.Steered())
-
-    def on_data_table_row_highlighted(self, event: KeyTable.RowHighlighted) -> None:
-        if event.row_key.value is not None:
-            event.stop()
-            self.post_message(self.Chosen(int(event.row_key.value)))

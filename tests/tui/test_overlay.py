@@ -49,7 +49,7 @@ async def press(pilot: Pilot[Any], *names: str) -> None:
 
 
 def row(pilot: Pilot[Any], job: Job) -> str:
-    return " ".join(cell.plain for cell in queue_of(pilot).get_row(str(job.id)))
+    return queue_of(pilot).text(job.id)
 
 
 def legend(pilot: Pilot[Any]) -> str:
