@@ -248,7 +248,7 @@ class CheckpointsScreen(CheckpointKeys):
         return self._shelf
 
     def entry(self) -> Entry | None:
-        key = self.query_one(RowList).under_cursor()
+        key = self.query_one(RowList).row_under_cursor()
         return self._catalogue.at(Path(key)) if self._catalogue is not None and key is not None else None
 
     def changed(self, gone: Path | None = None) -> None:
