@@ -1,6 +1,7 @@
 # make run      set up and open the dashboard          make test     set up with the test tools and run the tests
 # make install  the set-up alone                       make check    linters, types, import floors
 # make bench    benchmarks                             make chaos    the long kill-everything campaign
+# make monkey   5,000 random keys over a live queue
 # make cast WORKSPACE=DIR JOB=ID     the README's animation, from the files of a run that is over
 #
 # make install VENV=/path/to/env     use an environment of your own; a torch that is in it stays as it is
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.pidec
 TEST_TOOLS := [test,check]
 
-.PHONY: run install test check bench chaos cast clean
+.PHONY: run install test check bench chaos monkey cast clean
 .DEFAULT_GOAL := run
 
 run: $(STAMP)-run
@@ -35,6 +36,9 @@ bench: $(STAMP)-test
 
 chaos: $(STAMP)-test
 	$(BIN)/python -m tests.manager.chaos
+
+monkey: $(STAMP)-test
+	$(BIN)/python -m tests.tui.monkey
 
 cast: $(STAMP)-run
 	@[ -n "$(JOB)" ] || { echo "make cast WORKSPACE=DIR JOB=ID: say which job, best a decorator that is over" >&2; exit 2; }
