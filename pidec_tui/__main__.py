@@ -27,12 +27,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--once", action="store_true", help="print the state as plain text and end; needs no terminal")
     parser.add_argument("--readonly", action="store_true", help="look only: no key changes anything, no runner starts")
     parser.add_argument("--fresh", action="store_true", help="begin as at the first time: forget how it was left")
+    parser.add_argument(
+        "--keys", metavar="FILE", help="your own keys (default: ~/.config/pidec/keys.toml, where there is one)"
+    )
+    parser.add_argument("--list-keys", action="store_true", help="print all keys as such a file to begin with, and end")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, 2 where the dashboard cannot open, 1 where it broke."""
     options = _parser().parse_args(argv)
+    if options.list_keys:
+        return _list_keys(options.keys)
     if options.once:
         return _once(options.workspace)
     if not (sys.stdout.isatty() and sys.stdin.isatty()):
@@ -51,10 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(error.line())
     from .app import PidecApp
     from .hangup import leave_with_terminal
+    from .keymap import read_keys
     from .memory import Memory
 
     memory = Memory(manager.workspace.root, fresh=options.fresh)
-    app = PidecApp(manager, readonly=options.readonly, memory=memory)
+    app = PidecApp(manager, readonly=options.readonly, memory=memory, keys=read_keys(options.keys))
     leave_with_terminal(sys.stdin.fileno())
     try:
         app.run()
@@ -73,6 +80,17 @@ def _once(workspace: str | None) -> int:
     except BrokenPipeError:  # `pidec-tui --once | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _list_keys(file: str | None) -> int:
+    from .keymap import listing, read_keys
+    from .screens.help import GROUPS
+
+    keys = read_keys(file)
+    print(listing(keys, GROUPS), end="")
+    for trouble in keys.troubles:
+        print(trouble, file=sys.stderr)
+    return 0
 
 
 def _refuse(line: str) -> int:

@@ -18,11 +18,13 @@ from . import theme
 from .alerting import toasts
 from .board import Board
 from .feed import Feed
+from .keymap import UserKeys
 from .manager.gpus import GpuMonitor
 from .manager.jobs import Job
 from .manager.manager import Manager
 from .memory import Memory
 from .messages import (
+    AdviceChanged,
     AlertsRaised,
     CheckpointsChanged,
     Done,
@@ -53,6 +55,7 @@ class PidecApp(App[None]):
         start_runner: start a runner where there is work and none is up.
         readonly: change nothing, and say so; this starts no runner either.
         memory: what is remembered of this workspace; None: nothing is.
+        keys: the user's own.
     """
 
     CSS_PATH = "app.tcss"
@@ -73,6 +76,7 @@ class PidecApp(App[None]):
         start_runner: bool = True,
         readonly: bool = False,
         memory: Memory | None = None,
+        keys: UserKeys | None = None,
     ) -> None:
         super().__init__()
         self.manager = manager
@@ -82,7 +86,7 @@ class PidecApp(App[None]):
         self._new_jobs: list[int] = []  # made, but not shown in the queue yet
         self._series: list[int] = []  # jobs that were queued together, one after the other: where the cursor goes on
         runs = start_runner and not readonly
-        self.feed = Feed(manager, monitor or GpuMonitor(), self.post_message, start_runner=runs)
+        self.feed = Feed(manager, monitor or GpuMonitor(), self.post_message, start_runner=runs, clock=clock)
         self.place = _short(manager.workspace.root)
         for name, each in self.available_themes.items():
             if each.ansi:  # these name colours that cells of a table cannot have
@@ -91,6 +95,8 @@ class PidecApp(App[None]):
             self.register_theme(each)
         self.theme = theme.chosen()
         self._remembering = Remembering(self, memory)
+        self.keys = keys or UserKeys()
+        self.set_keymap(self.keys.textual())
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return theme.EXTRA
@@ -102,6 +108,8 @@ class PidecApp(App[None]):
         self.run_worker(self.feed.run, thread=True, name="feed", exit_on_error=False)
         self.theme_changed_signal.subscribe(self, lambda _: self._tell(lambda screen: screen.show_all()))
         self._remembering.begin()
+        if self.keys.troubles:
+            self.notify(self.keys.said(), title="Your own keys", severity="warning", timeout=15, markup=False)
 
     def on_unmount(self) -> None:
         self._remembering.end()
@@ -196,6 +204,7 @@ class PidecApp(App[None]):
         while len(self.screen_stack) > 1:
             self.pop_screen()
         if isinstance(self.screen, MainScreen):
+            self.board.follow = False  # chosen, as by the cursor
             self.screen.go_to(job_id)
 
     def _go_to_new(self) -> None:
@@ -245,6 +254,11 @@ class PidecApp(App[None]):
             self.board.trace, self.board.events = message.trace, message.events
             self._tell(lambda screen: screen.show_trace())
 
+    def on_advice_changed(self, message: AdviceChanged) -> None:
+        if message.job_id == self.board.selected:
+            self.board.advice = message.advice
+            self._tell(lambda screen: screen.show_advice())
+
     def on_overlay_changed(self, message: OverlayChanged) -> None:
         self.board.overlay.runs = message.runs
         self._tell(lambda screen: screen.show_trace())
@@ -260,15 +274,7 @@ class PidecApp(App[None]):
             self._tell(lambda screen: screen.show_checkpoints())
 
     def on_machine_sampled(self, message: MachineSampled) -> None:
-        board = self.board
-        board.machine = message.machine
-        loads = [gpu.utilization for gpu in message.machine.gpus if gpu.utilization is not None]
-        if loads:
-            board.gpu_load.append(max(loads))
-        else:
-            board.gpu_load.clear()
-        if message.machine.host:
-            board.cpu_load.append(message.machine.host.cpu_percent)
+        self.board.machine = message.machine
         self._tell(lambda screen: screen.show_machine())
 
     def on_runner_seen(self, message: RunnerSeen) -> None:

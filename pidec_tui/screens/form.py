@@ -39,6 +39,10 @@ JOB_FIELDS = (
 )
 
 
+class _Fields(VerticalScroll, inherit_bindings=False):
+    """Without the keys of a scrolling container: up and down go from field to field, which brings each into sight."""
+
+
 class FormScreen(PidecScreen):
     """Queues a new job by `ctrl+s`, or changes the given one.
 
@@ -70,7 +74,7 @@ class FormScreen(PidecScreen):
 
     def body(self) -> ComposeResult:
         yield Static(Content.styled(self._title, "b"), classes="title")
-        with VerticalScroll(id="fields", can_focus=False):
+        with _Fields(id="fields", can_focus=False):
             yield from (self._row(field) for field in self._fields if field.first)
             yield from (self._row(field, self._first_name(field)) for field in self._job_rows if field.first)
             rest = [field for field in (*self._fields, *self._job_rows) if not field.first]

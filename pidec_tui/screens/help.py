@@ -12,6 +12,9 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
+from ..keymap import bindings_of
+from .question import Question
+
 GROUPS = {
     "queue": "Queue",
     "job": "The selected job",
@@ -19,6 +22,7 @@ GROUPS = {
     "view": "View",
     "list": "In lists",
     "chart": "Charts",
+    "why": "Why so fast",
     "metric": "Choosing a metric",
     "checkpoints": "Checkpoints",
     "log": "Log",
@@ -27,6 +31,8 @@ GROUPS = {
     "form": "Form",
     "new": "New job",
     "app": "Everywhere",
+    "question": "Where something is asked",
+    "help": "In this help",
 }
 
 
@@ -52,12 +58,12 @@ class HelpScreen(ModalScreen[None]):
 
 
 def help_table(app: App[object], screen: Screen[object]) -> Table:
-    """Key, meaning and id of every active binding that has an id of ours, by group."""
+    """Key, meaning and id of every active binding that has an id of ours, by group; and those of questions and help."""
     colours = app.theme_variables
     groups: dict[str, dict[str, tuple[list[str], str]]] = {}
-    for _, binding, enabled, _ in screen.active_bindings.values():
+    for binding in (*_here(app, screen), *bindings_of(app, Question), *bindings_of(app, HelpScreen)):
         group = (binding.id or "").partition(".")[0]
-        if enabled and group in GROUPS:
+        if group in GROUPS:
             keys, _ = groups.setdefault(group, {}).setdefault(binding.id or "", ([], binding.description))
             shown = binding.key_display or app.get_key_display(binding)
             if shown not in keys:
@@ -70,5 +76,13 @@ def help_table(app: App[object], screen: Screen[object]) -> Table:
         for name, (keys, meaning) in groups[group].items():
             table.add_row(Text("  " + " ".join(keys), "bold"), meaning, Text(name, colours["muted"]))
         table.add_row("")
-    table.add_row(Text("  esc", "bold"), "close this", "")
     return table
+
+
+def _here(app: App[object], screen: Screen[object]) -> list[Binding]:
+    """Those that are active, and those of the screen that a widget of Textual's covers only while it scrolls."""
+    active = [binding for _, binding, enabled, _ in screen.active_bindings.values() if enabled]
+    told = {binding.id for binding in active}
+    own = [binding for kind in type(screen).__mro__ if "BINDINGS" in vars(kind) for binding in bindings_of(app, kind)]
+    covered = [each for each in own if each.id and each.id not in told]
+    return [*active, *(each for each in covered if screen.check_action(each.action.partition("(")[0], ()))]

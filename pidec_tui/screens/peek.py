@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from rich.markup import escape
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
+from ..keymap import shown_key
 from ..logreader import LogRead, LogReader
 from ..manager.jobs import Job
 from ..widgets.logview import LogView
@@ -34,7 +36,8 @@ class LogPeek(ModalScreen[bool]):
         view = LogView(self._reader.ask, id="peek")
         view.wrap = True
         view.border_title = f"log of job {self._job.id}, {self._job.name}"
-        view.border_subtitle = "space closes, enter opens the whole"
+        closes, opens = (shown_key(self.app, LogPeek, name) for name in ("peek.close", "peek.open"))
+        view.border_subtitle = escape(f"{closes} closes, {opens} opens the whole")
         yield view
 
     def on_mount(self) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
+
+from ..keymap import shown_key
 
 
 class Question(ModalScreen[bool]):
@@ -24,9 +27,12 @@ class Question(ModalScreen[bool]):
         self._text, self._yes, self._no = text, yes, no
 
     def compose(self) -> ComposeResult:
+        primary = f"bold {self.app.theme_variables['primary']}"
+        answers = Text("\n").append(shown_key(self.app, Question, "question.yes"), primary).append(f" {self._yes}     ")
+        answers.append(shown_key(self.app, Question, "question.no"), primary).append(f" {self._no}")
         with Vertical(classes="box"):
             yield Static(self._text, markup=False)
-            yield Static(f"\n[b $primary]y[/] {self._yes}     [b $primary]n[/] {self._no}", classes="answers")
+            yield Static(answers, classes="answers")
 
     def action_answer(self, answer: bool) -> None:
         self.dismiss(answer)

@@ -21,8 +21,8 @@ class Chooser(Widget, can_focus=True):
     """One of a few texts: left, right and space go through them."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("right,space", "turn(1)", "next", show=False),
-        Binding("left", "turn(-1)", "previous", show=False),
+        Binding("right,space", "turn(1)", "next choice", show=False, id="form.choose"),
+        Binding("left", "turn(-1)", "previous choice", show=False, id="form.choose-back"),
     ]
 
     class Changed(Message):

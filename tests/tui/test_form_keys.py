@@ -181,6 +181,13 @@ async def test_moving_and_completing_in_the_form(scene: Scene, presets: None) ->
         assert row.text == row.suggestions[0] == "own.h5"
         await pilot.press("up")
         assert field(pilot, "env_id").has_keyboard()
+        await pilot.press("ctrl+o")
+        await pilot.pause()
+        assert pilot.app.screen.query_one("#fields").max_scroll_y > 0  # more fields than the screen has lines
+        await pilot.press("down")
+        assert row.has_keyboard()
+        await pilot.press("up", "ctrl+o")
+        assert field(pilot, "env_id").has_keyboard()
         assert not field(pilot, "n_groups").display
         await pilot.press("ctrl+o")
         await pilot.pause()
@@ -191,6 +198,7 @@ async def test_moving_and_completing_in_the_form(scene: Scene, presets: None) ->
         assert field(pilot, "n_groups").display and not field(pilot, "track").display
 
 
+@keys("form.choose", "form.choose-back")
 async def test_space_and_arrows_choose_among_texts(scene: Scene, presets: None) -> None:
     """Lost: fields with a few allowed values."""
     async with app_of(scene).run_test(size=(120, 40)) as pilot:
