@@ -91,7 +91,7 @@ class PidecApp(App[None]):
         for name, each in self.available_themes.items():
             if each.ansi:  # these name colours that cells of a table cannot have
                 self.unregister_theme(name)
-        for each in (theme.DARK, theme.LIGHT):
+        for each in theme.ours(self.console.color_system):
             self.register_theme(each)
         self.theme = theme.chosen()
         self._remembering = Remembering(self, memory)

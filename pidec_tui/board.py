@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .advice import Advice
 from .charts.series import Curve, XKind
 from .manager.gpus import GpuSample
 from .manager.host import HostSample
@@ -34,11 +35,13 @@ class TraceView:
     Attributes:
         curves: by metric name; `RATE` is there for jobs that log no throughput of their own.
         last_time: unix seconds of the newest metrics.
+        machine: what the machine did meanwhile, by metric name.
     """
 
     job_id: int
     curves: dict[str, Curve] = field(default_factory=dict)
     last_time: float | None = None
+    machine: Mapping[str, Curve] = field(default_factory=dict)
 
     def last(self, name: str) -> float | None:
         """The newest value that is a number."""
@@ -137,8 +140,7 @@ class Board:
     log: tuple[str, ...] | None = None  # the tail; None: no log yet
     checkpoints: tuple[CheckpointRow, ...] = ()
     machine: Machine = field(default_factory=Machine)
-    gpu_load: deque[float] = field(default_factory=lambda: deque(maxlen=15))  # of the last half minute
-    cpu_load: deque[float] = field(default_factory=lambda: deque(maxlen=15))
+    advice: tuple[Advice, ...] = ()  # on the selected job, the heaviest first
     runner_pid: int | None = None
     runner_known: bool = False
     troubles: dict[str, str] = field(default_factory=dict)  # what does not work right now, by part
@@ -148,6 +150,7 @@ class Board:
     browser: BrowserChoices = field(default_factory=BrowserChoices)
     watching: WatchChoices = field(default_factory=WatchChoices)
     dismissed: set[str] = field(default_factory=set)  # advice that was put away, as "41:key of the advice"
+    _shown: tuple[object, object, list[Job]] = field(default=(None, None, []), repr=False)
 
     def job(self) -> Job | None:
         """The selected job."""
@@ -156,11 +159,19 @@ class Board:
     def shown(self) -> list[Job]:
         """The jobs of the queue in their order, and the runs by hand: behind those that run, too, or at the end."""
         jobs, others = self.jobs or [], self.by_hand
+        if self._shown[0] is self.jobs and self._shown[1] is others:  # asked for some ten times a redraw
+            return self._shown[2]
         active = sum(job.state.active for job in jobs)  # these come first
         running = [job for job in others if job.state.active]
-        return [*jobs[:active], *running, *jobs[active:], *(job for job in others if not job.state.active)]
+        shown = [*jobs[:active], *running, *jobs[active:], *(job for job in others if not job.state.active)]
+        self._shown = self.jobs, others, shown
+        return shown
 
     def select(self, job_id: int | None) -> None:
         """Another job: what is shown of the old one goes."""
         self.selected = job_id
-        self.trace, self.events, self.log, self.checkpoints = None, (), None, ()
+        self.trace, self.events, self.log, self.checkpoints, self.advice = None, (), None, (), ()
+
+    def advised(self) -> list[Advice]:
+        """The advice on the selected job that was not dismissed, the heaviest first."""
+        return [each for each in self.advice if f"{self.selected}:{each.key}" not in self.dismissed]

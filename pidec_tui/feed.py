@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from textual.message import Message
@@ -16,14 +17,18 @@ from textual.message import Message
 from pidec_train.protocol.errors import PidecError
 from pidec_train.protocol.rundir import BEST, LAST, list_checkpoints, read_checkpoint_info
 
+from .advising import Adviser
 from .board import Activity, CheckpointRow, Machine
 from .manager.gpus import GpuMonitor
 from .manager.host import sample_host
 from .manager.jobs import Job, JobEvent, JobState
 from .manager.manager import Manager
+from .manager.overview import Overview
 from .messages import (
+    AdviceChanged,
     AlertsRaised,
     CheckpointsChanged,
+    LinesRead,
     LogChanged,
     MachineSampled,
     OverlayChanged,
@@ -38,7 +43,9 @@ from .trace import Trace
 
 POLL = 0.5  # seconds between two looks at the job log
 MACHINE_EVERY = 2.0
+ADVICE_EVERY = 5.0
 BY_HAND_EVERY = 2.0
+LINES_EVERY = 5.0  # whether a run has stalled is a matter of time alone
 RUNNER_EVERY = 10.0  # a runner that cannot start is not asked for more often than this
 TAIL_BYTES = 64 * 1024
 KEEP_TRACES = 8  # jobs whose metrics stay in memory, so that going back to one is instant
@@ -59,10 +66,17 @@ class Feed:
 
     Args:
         start_runner: ask for a runner when there is work and none is up.
+        clock: unix seconds.
     """
 
     def __init__(
-        self, manager: Manager, monitor: GpuMonitor, post: Callable[[Message], object], *, start_runner: bool = True
+        self,
+        manager: Manager,
+        monitor: GpuMonitor,
+        post: Callable[[Message], object],
+        *,
+        start_runner: bool = True,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.manager = manager
         self.monitor = monitor
@@ -73,9 +87,12 @@ class Feed:
         self._wake = threading.Event()
         self._selected: int | None = None
         self._tell_anew = False
+        self._adviser = Adviser(manager, lambda job: self._overview.pulse(job), clock)
         self._beside: tuple[Key, ...] = ()  # runs that are drawn side by side
         self._groups = Groups()
         self._traces: dict[int, Trace] = {}
+        self._clock = clock
+        self._overview = Overview(manager, clock)
         self._events: tuple[JobEvent, ...] = ()
         self._jobs: list[Job] = []
         self._by_hand: list[Job] = []
@@ -122,11 +139,13 @@ class Feed:
         """Look at everything once."""
         if self._tell_anew:  # even of a job that was told before: the board has forgotten it
             self._tell_anew = False
-            for part in ("trace", "log file", "checkpoints"):
+            for part in ("trace", "advice", "advice told", "log file", "checkpoints"):
                 self._seen.pop(part, None)
         selected = self._selected
         with self._part("job log"):
             self._read_log(selected)
+        with self._part("how runs do"):
+            self._read_lines()
         with self._part("runs side by side"):
             self._read_beside(self._beside)
         if selected is not None:
@@ -159,6 +178,8 @@ class Feed:
                 self._troubles.discard(name)
                 self._seen.clear()
                 self._traces.clear()  # a job log that was rebuilt numbers its rows anew
+                self._adviser.forget()
+                self._overview = Overview(self.manager, self._clock)
                 self._post(Trouble(name, ""))
 
     def _changed(self, part: str, now: object) -> bool:
@@ -221,8 +242,29 @@ class Feed:
     def _read_trace(self, job_id: int) -> None:
         trace = self._trace(job_id)
         events = tuple(self.manager.events(job_id))
-        if self._changed("trace", (job_id, trace.last_row, len(events))):
-            self._post(TraceChanged(trace.view(), events))
+        job = next(job for job in [*self._jobs, *self._by_hand] if job.id == job_id)
+        view = trace.view()
+        view = replace(view, machine=self._adviser.machine(job, view.curves))
+        if self._changed("trace", (job_id, trace.last_row, len(events), self._adviser.last_sample)):
+            self._post(TraceChanged(view, events))
+        now = time.monotonic() // ADVICE_EVERY if job.state.active else 0
+        if self._changed("advice", (job, trace.last_row, len(events), now, self._adviser.compared)):
+            advice = self._adviser.advise(job, view, events, self._jobs)
+            if self._changed("advice told", (job_id, advice)):
+                self._post(AdviceChanged(job_id, advice))
+
+    def _read_lines(self) -> None:
+        """Health, rate, loss, success and end of what runs, and of what ended last."""
+        shown = [*self._jobs, *self._by_hand]
+        now = time.monotonic() // LINES_EVERY
+        if not self._changed("how runs do", (self._seen.get("job log"), self._by_hand, now)):
+            return
+        told = [job for job in shown if job.state.active]
+        if not told:
+            told = sorted((job for job in shown if job.state.finished), key=lambda job: job.ended or 0)[-1:]
+        lines = {line.job.id: line for line in self._overview.lines(told)}
+        if self._changed("lines", lines):
+            self._post(LinesRead(lines))
 
     def _read_beside(self, keys: tuple[Key, ...]) -> None:
         """At most `MOST_RUNS`, whatever became of their groups since they were marked."""
@@ -265,7 +307,9 @@ class Feed:
 
     def _read_machine(self) -> None:
         gpus = tuple(self.monitor.sample())
-        self._post(MachineSampled(Machine(gpus, self.monitor.why_none, sample_host(self.manager.workspace.root))))
+        machine = Machine(gpus, self.monitor.why_none, sample_host(self.manager.workspace.root))
+        self._adviser.sampled(machine)
+        self._post(MachineSampled(machine))
 
     def _look_after_runner(self, now: float) -> None:
         pid = self.manager.runner_pid()

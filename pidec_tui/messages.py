@@ -9,8 +9,10 @@ from textual.message import Message
 
 from pidec_train.protocol.errors import PidecError
 
+from .advice import Advice
 from .board import Activity, CheckpointRow, Machine, TraceView
 from .manager.jobs import Alert, Job, JobEvent
+from .manager.overview import JobLine
 from .motion.takes import Take
 
 if TYPE_CHECKING:  # the browser is seldom the first thing that is looked at
@@ -35,6 +37,14 @@ class QueueChanged(FeedMessage):
         self.by_hand = by_hand
 
 
+class LinesRead(FeedMessage):
+    """How each active job does, by its id, and the one that ended last."""
+
+    def __init__(self, lines: dict[int, JobLine]) -> None:
+        super().__init__()
+        self.lines = lines
+
+
 class TraceChanged(FeedMessage):
     """New metrics or events of the selected job."""
 
@@ -42,6 +52,15 @@ class TraceChanged(FeedMessage):
         super().__init__()
         self.trace = trace
         self.events = events
+
+
+class AdviceChanged(FeedMessage):
+    """What there is to say on the selected job, the heaviest first."""
+
+    def __init__(self, job_id: int, advice: tuple[Advice, ...]) -> None:
+        super().__init__()
+        self.job_id = job_id
+        self.advice = advice
 
 
 class OverlayChanged(FeedMessage):

@@ -25,7 +25,7 @@ from .words import GLYPHS, duration, gib, moment, percent, size
 FINISHED_SHOWN = 5
 LOAD_S = 0.2  # the CPU's load is that since the look before
 NOTHING = "No jobs yet: pidec-jobs add quickstart queues the first one"
-_COLUMNS = ("id", "state", "name", "step", "per min", "of median", "loss", "success", "ends")
+_COLUMNS = ("id", "state", "health", "name", "step", "per min", "of median", "loss", "success", "ends")
 
 
 def show(workspace: str | None) -> int:
@@ -89,7 +89,7 @@ def _queue(manager: Manager, console: Console, now: float) -> None:
         console.print(NOTHING, markup=False)
         return
     narrow = console.width < 100
-    columns = [name for name in _COLUMNS if not (narrow and name in ("of median", "step"))]
+    columns = [name for name in _COLUMNS if not (narrow and name in ("of median", "step", "health"))]
     rows = [[cell for name, cell in zip(_COLUMNS, _cells(line, now), strict=True) if name in columns] for line in lines]
     console.print(table_of(columns, rows, whole=True))
     said = [text for line in lines if (text := _sentence(line, now))]
@@ -107,6 +107,7 @@ def _cells(line: JobLine, now: float) -> tuple[str, ...]:
     return (
         shown_id(job.id),
         f"{GLYPHS[job.state.value]} {job.state.value}",
+        line.health,
         job.name,
         ""
         if job.step is None
@@ -127,7 +128,8 @@ def _sentence(line: JobLine, now: float) -> str:
     who = f"{'job' if job.id > 0 else 'run'} {shown_id(job.id)} {job.name}"
     if job.state.active:
         since = f"runs for {duration(now - job.started)}" if job.started else str(job.state)
-        return f"{who}: {since}" + (f", {duration(line.ends - now)} to go" if line.ends and line.ends > now else "")
+        left = f", {duration(line.ends - now)} to go" if line.ends and line.ends > now else ""
+        return f"{who}: {since}{left}" + (f"; {line.why}" if line.why else "")
     if job.state is JobState.queued:
         return f"{who}: waits for {job.waiting_for}" if job.waiting_for else ""
     if job.state is JobState.held:

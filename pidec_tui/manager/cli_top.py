@@ -26,7 +26,7 @@ from .overview import JobLine, Overview
 
 EVERY_S = 2.0
 FINISHED_SHOWN = 5
-_COLUMNS = ("id", "name", "state", "step", "done", "per min", "of median", "loss", "success", "ends")
+_COLUMNS = ("id", "name", "state", "health", "step", "done", "per min", "of median", "loss", "success", "ends")
 
 
 def top(options: Options) -> int:
@@ -115,6 +115,7 @@ def line_cells(line: JobLine) -> tuple[str, ...]:
         shown_id(job.id),
         job.name,
         job.state.value,
+        line.health,
         steps,
         "" if share is None else f"{share:.0%}",
         "" if line.rate is None else f"{line.rate:,.{0 if line.rate >= 100 else 1}f}",

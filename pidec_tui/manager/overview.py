@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .jobs import Job
+from pidec_train.protocol.metric_names import EVAL_SUCCESS_RATE
+
+from .health import Checkup
+from .jobs import LANES, Job, JobState
 from .manager import Manager
 from .pulse import Pulse, grown, loss_name, success_name
 
@@ -18,6 +22,9 @@ class JobLine:
         rate, median: steps per minute now, and of this attempt as a whole.
         loss: NaN where the newest value was no number.
         success: 0 to 1.
+        interval: 95 % interval of the newest evaluation, where `success` is that one.
+        health: one word, see `health`; "" of a job that is not active.
+        why: what is wrong, a sentence.
         ends: when it will be over, of an active job; unix seconds.
     """
 
@@ -27,6 +34,9 @@ class JobLine:
     loss: float | None = None
     success: float | None = None
     ends: float | None = None
+    interval: tuple[float, float] | None = None
+    health: str = ""
+    why: str = ""
 
     @property
     def against_median(self) -> float | None:
@@ -35,24 +45,42 @@ class JobLine:
 
 
 class Overview:
-    """Reads on from where it was, so that looking often costs little. Belongs to one thread."""
+    """Reads on from where it was, so that looking often costs little. Belongs to one thread.
 
-    def __init__(self, manager: Manager) -> None:
+    Args:
+        clock: unix seconds.
+    """
+
+    def __init__(self, manager: Manager, clock: Callable[[], float] = time.time) -> None:
         self._manager = manager
+        self._clock = clock
         self._pulses: dict[int, Pulse] = {}
+        self._checkups: dict[int, Checkup] = {}
 
     def lines(self, jobs: Sequence[Job]) -> list[JobLine]:
         """A line for each of these jobs; what is over or waits is not looked at for its rate."""
         active = {job.id for job in jobs if job.state.active}
         self._pulses = {job_id: pulse for job_id, pulse in self._pulses.items() if job_id in active}
+        self._checkups = {job_id: each for job_id, each in self._checkups.items() if job_id in active}
         return [self._line(job) for job in jobs]
 
     def _line(self, job: Job) -> JobLine:
         if job.state.active:
-            pulse = self.pulse(job)
-            return JobLine(job, pulse.rate, pulse.median, pulse.loss, pulse.success, pulse.ends(job))
+            pulse, checkup = self.pulse(job), self._checkup(job)
+            health = checkup.health(pulse, job, self._manager.settings, self._clock())
+            interval = checkup.interval if pulse.success_name == EVAL_SUCCESS_RATE else None
+            figures = (pulse.rate, pulse.median, pulse.loss, pulse.success, pulse.ends(job))
+            return JobLine(job, *figures, interval, health.word, health.why)
         latest = self._manager.latest(job.id)
         return JobLine(job, loss=latest.get(loss_name(latest)), success=latest.get(success_name(latest)))
+
+    def _checkup(self, job: Job) -> Checkup:
+        number = job.attempts[-1].number if job.attempts else 0
+        checkup = self._checkups.get(job.id)
+        if checkup is None or checkup.attempt != number:
+            checkup = self._checkups[job.id] = Checkup(number)
+        checkup.take(self._manager.events(job.id, after_row=checkup.last_event))
+        return checkup
 
     def pulse(self, job: Job) -> Pulse:
         """The pulse of a job, brought up to date."""
@@ -60,3 +88,13 @@ class Overview:
         pulse = grown(self._pulses.get(job.id), lambda row: read(job.id, after_row=row))
         self._pulses[job.id] = pulse
         return pulse
+
+
+def next_up(jobs: Sequence[Job]) -> list[Job]:
+    """The queued job that each lane takes next, as the queue stands.
+
+    Args:
+        jobs: in the order of the queue, as `Manager.jobs` gives them.
+    """
+    first = {lane: next((j for j in jobs if j.lane == lane and j.state is JobState.queued), None) for lane in LANES}
+    return [job for job in first.values() if job is not None]

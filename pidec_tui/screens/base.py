@@ -56,8 +56,14 @@ class BoardScreen(PidecScreen):
     def show_queue(self) -> None:
         """Jobs or their activity changed."""
 
+    def show_lines(self) -> None:
+        """How the active jobs do has changed."""
+
     def show_trace(self) -> None:
         """Metrics or events of the selected job changed."""
+
+    def show_advice(self) -> None:
+        """The advice on the selected job changed."""
 
     def show_log(self) -> None:
         """The log's tail changed."""

@@ -195,6 +195,9 @@ class MainScreen(OverlayKeys):
     def show_trace(self) -> None:
         self._show_job()
 
+    def show_advice(self) -> None:
+        self._show_job()
+
     def show_log(self) -> None:
         board = self.door.board
         self.query_one("#log", LogTail).show(board.log if board.log is not None else ())
@@ -228,7 +231,11 @@ class MainScreen(OverlayKeys):
         self.door.board.follow = False
         self._follow()
 
-    def on_data_table_row_selected(self, event: QueueTable.RowSelected) -> None:
+    def on_row_list_opened(self, event: QueueTable.Opened) -> None:
+        event.stop()
+        self.action_open()
+
+    def on_data_table_row_selected(self, event: CheckpointTable.RowSelected) -> None:
         event.stop()
         self.action_open()
 

@@ -107,7 +107,7 @@ def test_top_tells_rate_against_its_own_median_and_the_end(manager: Manager, run
     assert (line["loss"], line["success"], line["step"], line["total_steps"]) == (0.25, 0.5, 700, 2000)
     assert line["ends"] == NOW + 6 * 60 + 13 * 60, "13 more hundreds of steps at a hundred a minute"
     text = run("top")[1]
-    assert re.search(r"1 +peg <b>& +running +700/2,000 +35% +300 +33% +0\.25 +50% ", text), text
+    assert re.search(r"1 +peg <b>& +running +stalled +700/2,000 +35% +300 +33% +0\.25 +50% ", text), text
     assert run("top", "--every", "0")[0] == 2
 
 

@@ -38,6 +38,7 @@ def field(pilot: Pilot[Any], name: str) -> FieldRow:
 async def go(pilot: Pilot[Any], job_id: int) -> None:
     """Put the cursor on a job."""
     await settled(pilot)
+    board_of(pilot).follow = False
     queue_of(pilot).go_to(str(job_id))
     await settled(pilot)
     assert board_of(pilot).selected == job_id

@@ -1,0 +1,67 @@
+"""One word for how a run does, by the same rules as the alerts: for `top`, `--once` and the first screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from . import alerts
+from .alerts import Key
+from .intervals import wilson
+from .jobs import Job, JobEvent
+from .pulse import Pulse
+from .settings import Settings
+
+HEALTHY, BEGINS = "healthy", "begins"
+# Of several troubles the worst is told.
+WORDS = {alerts.NAN: "NaN", alerts.STALLED: "stalled", alerts.SLOW: "slow", alerts.PLATEAU: "plateau"}
+
+
+@dataclass(frozen=True)
+class Health:
+    """`word`: healthy, begins (no numbers yet), or one of `WORDS`; `why`: a sentence, "" of a healthy one."""
+
+    word: str
+    why: str = ""
+
+
+@dataclass
+class Checkup:
+    """What is known of one attempt between two looks. Belongs to one thread.
+
+    Attributes:
+        last_event: row of what was taken in; the next read goes on behind it.
+        interval: 95 % interval of the newest evaluation that told how many episodes it had.
+    """
+
+    attempt: int
+    last_event: int = 0
+    interval: tuple[float, float] | None = None
+    _judged_row: int = -1
+    _found: dict[Key, str] = field(default_factory=dict)
+    _evaluating: bool = False
+
+    def take(self, events: Sequence[JobEvent]) -> None:
+        """Add the events behind `last_event`."""
+        for event in events:
+            self.last_event = max(self.last_event, event.row_id)
+            if event.event != "eval":
+                continue
+            phase, wins, episodes = (event.detail.get(name) for name in ("phase", "successes", "episodes"))
+            if phase == "done" and isinstance(wins, int) and isinstance(episodes, int) and episodes > 0:
+                self.interval = wilson(wins, episodes)
+            if event.attempt == self.attempt:
+                self._evaluating = phase == "start"
+
+    def health(self, pulse: Pulse, job: Job, settings: Settings, now: float) -> Health:
+        """How the run does by what was taken in. `now`: unix seconds."""
+        if pulse.attempt != self.attempt or not pulse.row_times:
+            return Health(BEGINS)
+        if self._judged_row != pulse.last_row:
+            self._judged_row = pulse.last_row
+            self._found = alerts.findings(pulse, job, settings, self._found)
+        found = {kind: text for (kind, _), text in reversed(self._found.items())}
+        silence = alerts.stalled(pulse, settings, now, evaluating=self._evaluating)
+        if silence:
+            found[alerts.STALLED] = silence
+        return next((Health(word, found[kind]) for kind, word in WORDS.items() if kind in found), Health(HEALTHY))
