@@ -4,11 +4,14 @@ in one line before the screen opens; then the dashboard."""
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
 
 from pidec_train.protocol.errors import EXIT_BAD_INPUT, PidecError
+
+GARBAGE = (10_000, 20, 50)  # new objects before the collector looks; Python's 700 cost a tenth of the first picture
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,10 +49,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A size that somebody exported is stale after the first resize (tmux hands such variables on); the terminal knows.
     os.environ.pop("COLUMNS", None)
     os.environ.pop("LINES", None)
-    from .manager.cli_common import is_new
+    gc.disable()  # what is imported stays: looking through it again and again is a tenth of the start
+    try:
+        return _open(options)
+    finally:
+        gc.enable()
+
+
+def _open(options: argparse.Namespace) -> int:
+    from pidec_train.protocol.rundir import Workspace, find_workspace, is_no_workspace
+
     from .manager.manager import Manager
 
-    if options.readonly and is_new(options):
+    if options.readonly and is_no_workspace(Workspace(find_workspace(options.workspace))):
         return _refuse("There is no workspace here, and --readonly begins none. --workspace DIR names another")
     try:
         manager = Manager.open(options.workspace)
@@ -63,6 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     memory = Memory(manager.workspace.root, fresh=options.fresh)
     app = PidecApp(manager, readonly=options.readonly, memory=memory, keys=read_keys(options.keys))
     leave_with_terminal(sys.stdin.fileno())
+    gc.freeze()
+    gc.set_threshold(*GARBAGE)
+    gc.enable()
     try:
         app.run()
     finally:

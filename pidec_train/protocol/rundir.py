@@ -19,9 +19,13 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+if TYPE_CHECKING:
+    from .records import CheckpointInfo as CheckpointInfo
+    from .records import ExitRecord as ExitRecord
+    from .records import MetricsLine as MetricsLine
+    from .records import Spec as Spec
 
 RUN_DIR_ENV = "PIDEC_RUN_DIR"  # for a job's process: its attempt folder
 TOKEN_ENV = "PIDEC_ATTEMPT_TOKEN"  # marks every process of an attempt, however it was spawned
@@ -30,6 +34,15 @@ WORKSPACE_ENV = "PIDEC_WORKSPACE"
 BEST, LAST = "best.pt", "last.pt"
 _STEP_FILE = re.compile(r"step-(\d{9,})\.pt")
 _ATTEMPT = re.compile(r"attempt-(\d+)")
+
+
+def __getattr__(name: str) -> Any:
+    """The models of `records`, once somebody asks: they bring pydantic, a sixth of a second of a dashboard's start."""
+    if name not in ("CheckpointInfo", "ExitRecord", "MetricsLine", "Spec"):
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    from . import records
+
+    return getattr(records, name)
 
 
 def find_workspace(option: str | os.PathLike[str] | None = None, cwd: Path | None = None) -> Path:
@@ -78,6 +91,11 @@ class Workspace:
 
     def checkpoint_dir(self, job_id: int, name: str) -> Path:
         return self.checkpoints / f"{job_id:06d}-{slug(name)}"
+
+
+def is_no_workspace(folder: Workspace) -> bool:
+    """Whether nothing was ever queued there."""
+    return not any(path.exists() for path in (folder.runs, folder.jobs / "jobs.db"))
 
 
 @dataclass(frozen=True)
@@ -147,32 +165,12 @@ def sidecar(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-class CheckpointInfo(BaseModel):
-    """The `.json` beside a checkpoint: all that a list of checkpoints needs, without opening the `.pt`."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    format_version: int = 1
-    size: int = Field(ge=0, le=2**63)  # bytes of the .pt
-    sha256: str
-    kind: str
-    step: int = Field(ge=0, le=2**63)
-    created: float = Field(ge=0, le=1e11)  # unix seconds
-    env_id: str | None = None
-    control_mode: str | None = None
-    obs_dim: int | None = None
-    act_dim: int | None = None
-    action_norm: str = "none"
-    obs_norm: str = "none"
-    successes: int | None = Field(None, ge=0, le=2**63)  # of the evaluation at this step; None: not evaluated
-    episodes: int | None = Field(None, ge=0, le=2**63)
-    origin: str = "pidec"
-    parent_sha256: str | None = None
-    config: dict[str, Any] = {}
-
-
 def read_checkpoint_info(path: Path) -> CheckpointInfo | None:
     """The sidecar of the checkpoint at `path`, None where there is none that can be read."""
+    from pydantic import ValidationError
+
+    from .records import CheckpointInfo
+
     try:
         return CheckpointInfo.model_validate_json(sidecar(path).read_bytes())
     except (OSError, ValidationError, ValueError):
@@ -190,35 +188,16 @@ def list_checkpoints(folder: Path) -> list[Path]:
 # --- metrics.jsonl -----------------------------------------------------------------------------------------------
 
 
-class MetricsLine(BaseModel):
-    """One line of metrics.jsonl: a row of metrics at a step, or an event.
-
-    Events: `start` (kind, step_name, total_steps, resumed_step), `checkpoint` (step, path), `eval` (step and phase:
-    "start"; "done" with successes, episodes, seconds; "skipped" with by, the newer step that was evaluated instead;
-    "failed" with message), `progress` (step; where rows are rare), `warning` (message), `end` (state, reason). Readers
-    pass over what they do not know. Evaluations and checkpoints finish beside the training: their lines may follow
-    rows of later steps.
-    """
-
-    model_config = ConfigDict(extra="allow")
-
-    seq: int
-    time: float = 0.0
-    step: int | None = None
-    event: str | None = None
-    metrics: dict[str, float | None] = {}
-
-    def detail(self) -> dict[str, Any]:
-        """The fields that only this kind of event has."""
-        return dict(self.model_extra or {})
-
-
 def parse_metrics(data: bytes) -> Iterator[tuple[int, MetricsLine]]:
     """The complete, valid lines in `data`, each with the byte offset behind it.
 
     A half-written last line is not an error: it is left for the next read. A line that is not one of ours is
     passed over (a `command` job may write anything).
     """
+    from pydantic import ValidationError
+
+    from .records import MetricsLine
+
     start = 0
     while (end := data.find(b"\n", start)) >= 0:
         line, start = data[start:end], end + 1
@@ -269,42 +248,3 @@ def fsync_dir(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-class ExitRecord(BaseModel):
-    """exit.json: how an attempt's process ended, as its parent saw it.
-
-    `code` is None when a signal ended it. `cause` is one short sentence ("killed by SIGKILL", "out of memory").
-    """
-
-    model_config = ConfigDict(extra="ignore")
-
-    code: int | None
-    signal: int | None = None
-    cause: str = ""
-    started: float = 0.0
-    ended: float = 0.0
-
-
-class Spec(BaseModel):
-    """spec.json: all that is needed to run a job, and to rebuild its row in the job log."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    id: int
-    kind: str
-    name: str
-    config: dict[str, Any]
-    lane: str
-    after: list[int] = []
-    position: float = 0.0
-    held: bool = False
-    retry: int = 0  # how many attempts there were when it was last retried
-    fresh: bool = False  # the next attempt starts from nothing
-    cancelled: bool = False
-    preset: str | None = None
-    group_name: str = ""  # of the jobs that were queued as one
-    created: float = 0.0
-    code_version: str = ""
-    cwd: str = ""
-    environment: dict[str, str] = {}

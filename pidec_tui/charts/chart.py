@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
@@ -16,22 +15,12 @@ from .scales import YAxis, x_labels, y_axis
 from .series import Axes, Curve
 from .series import Floats as Doubles
 from .smooth import ema
+from .spans import Rows, Span, empty
 
 MARKER = MARKERS[0]
 LEAST_WIDTH, LEAST_HEIGHT = 12, 3
 LEAST_PLOT = 2  # cells that are left for the curve beside the labels
 _MOST_LINES = 0.25  # of the columns; more checkpoints than this stand on the axis alone
-
-
-class Span(NamedTuple):
-    """A stretch of one row. `role` is "", "axis", "label", "cursor", "checkpoint", "resume", "nan", or, with the tone
-    of a curve behind it, "curve0" or "band0"."""
-
-    text: str
-    role: str
-
-
-Rows = list[list[Span]]
 
 
 @dataclass(frozen=True)
@@ -96,15 +85,6 @@ def picture(curves: Sequence[Curve], width: int, height: int, axes: Axes | None 
     rows = _with_labels(plot, scale, gutter, names, right)
     rows += _x_axis(plot, axes, gutter, right, axis_rows, on_axis)
     return rows, Frame(gutter, plot_width, plot.x_low, plot.x_high)
-
-
-def empty(width: int, height: int, text: str) -> Rows:
-    """Rows of blanks with `text` in the middle."""
-    blank = [Span(" " * width, "")]
-    rows = [list(blank) for _ in range(height)]
-    if height and width:
-        rows[(height - 1) // 2] = [Span(text[:width].center(width), "label")]
-    return rows
 
 
 def as_text(rows: Sequence[Sequence[Span]]) -> str:

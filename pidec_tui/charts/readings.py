@@ -13,6 +13,7 @@ import numpy as np
 
 from .points import Floats
 from .series import Axes, Curve
+from .spans import cut
 from .ticks import number
 from .timeticks import duration_label
 
@@ -110,7 +111,7 @@ def _metric(curve: Curve) -> str:
 
 def _fitting(pieces: list[list[Part]], width: int) -> list[Part]:
     (name, role), room = pieces[0][0], width
-    parts: list[Part] = [(name if len(name) <= width else f"{name[: max(width - 1, 0)]}…", role)]
+    parts: list[Part] = [(cut(name, width), role)]
     room -= len(parts[0][0])
     for piece in pieces[1:]:
         length = sum(len(text) for text, _ in piece)

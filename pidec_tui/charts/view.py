@@ -9,57 +9,43 @@ from typing import TYPE_CHECKING
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
+from textual.color import Color
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
 from .series import Axes, Curve
+from .spans import cut, empty
 
 if TYPE_CHECKING:
     from .chart import Frame
+    from .readings import Part
 
-_TONES = 6
 _MOST_CURVES = 12
-_TITLE = {"name": "chart--title", "value": "chart--value", "label": "chart--label"}
+# What is drawn -> the theme's colour for it, and whether it is bold. No component classes: Textual works out the styles
+# of each anew whenever a class of the screen changes, which for the 22 of a chart took longer than to draw it.
+_LOOKS = {
+    **dict.fromkeys(("axis", "rule", "checkpoint"), ("faint", False)),
+    "label": ("muted", False),
+    "name": ("primary", False),
+    "value": ("foreground", True),
+    "cursor": ("foreground", False),
+    "resume": ("warning", False),
+    "nan": ("error", True),
+}
+_TONES = ("primary", "warning", "success", "secondary", "accent", "error")
+_BAND = 0.45  # of a curve's colour over the background
 _WHEEL = 0.8  # of the window's length, a notch closer
 
 
 class ChartView(Widget):
-    """Shows curves under a title; colours come from the component classes `chart--curve0` ... `chart--curve5`.
+    """Shows curves under a title, in the theme's colours.
 
     The mouse is told to whoever holds the chart: `Zoomed` by the wheel, `Panned` by dragging, `Pointed` by a click.
     """
 
-    COMPONENT_CLASSES = {  # noqa: RUF012 - Textual's own type
-        *("chart--axis", "chart--label", "chart--title", "chart--value", "chart--rule"),
-        *("chart--cursor", "chart--checkpoint", "chart--resume", "chart--nan"),
-        *(f"chart--{layer}{tone}" for layer in ("curve", "band") for tone in range(_TONES)),
-    }
-
-    DEFAULT_CSS = """
-    ChartView { height: 1fr; min-height: 4; }
-    ChartView > .chart--axis, ChartView > .chart--rule { color: $faint; }
-    ChartView > .chart--label { color: $muted; }
-    ChartView > .chart--title { color: $primary; }
-    ChartView > .chart--value { color: $foreground; text-style: bold; }
-    ChartView > .chart--cursor { color: $foreground; }
-    ChartView > .chart--checkpoint { color: $faint; }
-    ChartView > .chart--resume { color: $warning; }
-    ChartView > .chart--nan { color: $error; text-style: bold; }
-    ChartView > .chart--curve0 { color: $primary; }
-    ChartView > .chart--curve1 { color: $warning; }
-    ChartView > .chart--curve2 { color: $success; }
-    ChartView > .chart--curve3 { color: $secondary; }
-    ChartView > .chart--curve4 { color: $accent; }
-    ChartView > .chart--curve5 { color: $error; }
-    ChartView > .chart--band0 { color: $primary 45%; }
-    ChartView > .chart--band1 { color: $warning 45%; }
-    ChartView > .chart--band2 { color: $success 45%; }
-    ChartView > .chart--band3 { color: $secondary 45%; }
-    ChartView > .chart--band4 { color: $accent 45%; }
-    ChartView > .chart--band5 { color: $error 45%; }
-    """
+    DEFAULT_CSS = "ChartView { height: 1fr; min-height: 4; }"
 
     class Zoomed(Message):
         """The wheel was turned at `x`: show `factor` times as much."""
@@ -93,6 +79,7 @@ class ChartView(Widget):
         self._axes = Axes()
         self.frame: Frame | None = None  # where the plot lies in it, below the title
         self._strips: list[Strip] | None = None
+        self._styles: dict[str, Style] = {}
         self._drawn_at = Size()
         self._dragged: tuple[int, bool] | None = None  # column where the button is down; whether it has moved
 
@@ -136,6 +123,7 @@ class ChartView(Widget):
     def notify_style_update(self) -> None:
         super().notify_style_update()
         self._strips = None
+        self._styles.clear()
 
     def render_line(self, y: int) -> Strip:
         # By its size: lines are asked for before the event that tells of a new one comes.
@@ -144,35 +132,46 @@ class ChartView(Widget):
         return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width, self.rich_style)
 
     def _draw(self) -> list[Strip]:
-        from .chart import empty, picture  # numpy only once there is something to draw: the first paint goes without
-
         self.drawn += 1
         self._drawn_at = self.size
         width, height = self.size
         if any(len(curve.xs) for curve in self._curves):
+            from .chart import picture  # numpy only once there is something to draw: the first paint goes without
+
             rows, self.frame = picture(self._curves, width, height - 1, self._axes)
         else:
             rows, self.frame = empty(width, height - 1, self._note), None
-        styles: dict[str, Style] = {"": self.rich_style}
-        for row in rows:
-            for span in row:
-                if span.role not in styles:
-                    styles[span.role] = self.get_component_rich_style(f"chart--{span.role}")
+        look = self._look
         return [
             self._title_strip(width),
-            *(Strip([Segment(span.text, styles[span.role]) for span in row], width) for row in rows),
+            *(Strip([Segment(span.text, look(span.role)) for span in row], width) for row in rows),
         ]
+
+    def _look(self, role: str) -> Style:
+        if not self._styles:
+            self._styles[""] = self.rich_style
+        style = self._styles.get(role)
+        if style is None:
+            tone = role[-1:].isdigit()
+            name, bold = (_TONES[int(role[-1])], False) if tone else _LOOKS[role]
+            colour = Color.parse(self.app.theme_variables[name])
+            behind = self.background_colors[1]
+            colour = behind + (colour.with_alpha(_BAND) if role.startswith("band") else colour)
+            style = self._styles[role] = self.rich_style + Style(color=colour.rich_color, bold=bold or None)
+        return style
 
     def _title_strip(self, width: int) -> Strip:
         """A thin rule with the title in it; the chosen chart's begins with an arrow and is bold."""
-        from .readings import title_parts
+        rule = self._look("rule")
+        parts: list[Part] = [(cut(self._heading, max(width - 4, 0)), "name")]
+        if self._curves:
+            from .readings import title_parts
 
-        rule = self.get_component_rich_style("chart--rule")
-        parts = title_parts(self._heading, self._curves, self._axes, self._better, max(width - 4, 0))
+            parts = title_parts(self._heading, self._curves, self._axes, self._better, max(width - 4, 0))
         self.title = "".join(text for text, _ in parts)
         bold = Style(bold=True) if self._chosen else Style()
         segments = [Segment("▶ " if self._chosen else "─ ", rule + bold)]
-        segments += [Segment(text, self.get_component_rich_style(_TITLE[role]) + bold) for text, role in parts]
+        segments += [Segment(text, self._look(role) + bold) for text, role in parts]
         segments.append(Segment(" ", rule))
         used = sum(segment.cell_length for segment in segments)
         segments.append(Segment(("━" if self._chosen else "─") * max(width - used, 0), rule))

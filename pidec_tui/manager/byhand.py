@@ -14,16 +14,18 @@ from array import array
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
-from pidec_train.protocol.config import CONFIG_MODELS
 from pidec_train.protocol.errors import PidecError
-from pidec_train.protocol.rundir import MetricsLine, RunDir, Workspace, parse_metrics
+from pidec_train.protocol.rundir import RunDir, Workspace, parse_metrics
 
 from .ingest import read_new
 from .jobs import Attempt, Job, JobEvent, JobState, MetricBlock
-from .specs import STEP_NAMES
+
+if TYPE_CHECKING:
+    from pidec_train.protocol.rundir import MetricsLine
 
 NAME = " (by hand)"
 PIECE = 64 * 1024  # of a file's begin and end, that tell how a run does
@@ -209,6 +211,10 @@ def _job(job_id: int, folder: Path, run: _Run) -> Job | None:
         lines = run.ends()
     except OSError:
         return None
+    from pidec_train.protocol.config import CONFIG_MODELS
+
+    from .specs import STEP_NAMES
+
     start = next((line for line in reversed(lines) if line.event == "start"), None)
     if start is None:
         return None

@@ -10,7 +10,7 @@ from typing import Any
 
 from pidec_train.protocol.config import CONFIG_MODELS
 from pidec_train.protocol.errors import PidecError
-from pidec_train.protocol.rundir import Workspace, find_workspace
+from pidec_train.protocol.rundir import Workspace, find_workspace, is_no_workspace
 
 from . import cli_output as output
 from .environment import missing_keys
@@ -34,7 +34,7 @@ def workspace(options: Options) -> Workspace:
 
 def is_new(options: Options) -> bool:
     """Whether there is no workspace yet where the command looks."""
-    return not any(path.exists() for path in (workspace(options).runs, workspace(options).jobs / "jobs.db"))
+    return is_no_workspace(workspace(options))
 
 
 @contextlib.contextmanager

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pidec_train.protocol.metric_names import EVAL
-from pidec_train.protocol.rundir import MetricsLine, parse_metrics
+from pidec_train.protocol.rundir import parse_metrics
 
 from .joblog import JobLog
 from .metriclog import MetricLog, Row
+
+if TYPE_CHECKING:
+    from pidec_train.protocol.rundir import MetricsLine
 
 CHUNK = 1 << 20
 _LARGEST = 2**63 - 1  # SQLite's integers

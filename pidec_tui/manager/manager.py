@@ -5,26 +5,28 @@ Every method is synchronous and quick, and may be called from any thread.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pidec_train.protocol.rundir import Workspace, find_workspace
 
-from . import control, repair
+from . import control
 from .byhand import ByHand, refuse
 from .joblog import JobLog
 from .jobs import Alert, Job, JobEvent, JobState, MetricBlock, MetricPoint
 from .machinelog import MachineBlock, MachineLog
 from .metriclog import MetricLog
-from .newjobs import NewJob, swept
-from .presets import check_open, load_preset, preset_before
-from .queueing import Queue
 from .settings import Settings, load_settings
 from .statedir import Mounts, Places
-from .sweep import Combination, label, renamed
+
+if TYPE_CHECKING:  # these know what a config may be, which takes long to import: a first paint goes without
+    from .queueing import Queue
+    from .repair import RepairReport
+    from .sweep import Combination
 
 NO_RUNNER = "a runner: none is up (pidec-jobs runner start)"
 
@@ -47,7 +49,6 @@ class Manager:
         self._log = log
         self._metrics = MetricLog(log)
         self._machine = MachineLog(log)
-        self._queue = Queue(log, places.workspace)
         self._by_hand = ByHand(places.workspace)
 
     @classmethod
@@ -65,11 +66,17 @@ class Manager:
         places = Places.of(find_workspace(workspace), mounts)
         places.make()
         settings = load_settings(places.workspace.jobs)
-        return cls(places, repair.open_log(places), settings)
+        return cls(places, JobLog(places.db, make=lambda: _make_missing(places)), settings)
 
     def close(self) -> None:
         """Close the job log."""
         self._log.close()
+
+    @functools.cached_property
+    def _queue(self) -> Queue:
+        from .queueing import Queue
+
+        return Queue(self._log, self.workspace)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -201,6 +208,8 @@ class Manager:
         Raises:
             PidecError: a wrong kind, key, value, lane or job id.
         """
+        from .newjobs import NewJob
+
         new = NewJob(kind, values, name=name, lane=lane, after=after, preset=preset, group=group)
         return self._queue.add([new], held=held, environ=environ, cwd=cwd)[-1]
 
@@ -234,6 +243,9 @@ class Manager:
         Returns:
             The jobs in the order in which they run, the preset's own last. All are made, or none.
         """
+        from .newjobs import NewJob, swept
+        from .presets import check_open, load_preset, preset_before
+
         chosen, values = load_preset(self.workspace, preset), dict(overrides or {})
         given = {**values, **sweep[0].values} if sweep else values
         check_open(chosen, given)
@@ -277,6 +289,9 @@ class Manager:
         Raises:
             PidecError: there is no such job, or a wrong key or value.
         """
+        from .newjobs import NewJob, swept
+        from .sweep import label, renamed
+
         refuse(job_id)
         job = self._queue.job(job_id)
         cwd, environ = self._log.columns(job_id, "cwd", "environment")
@@ -356,16 +371,24 @@ class Manager:
         """End the runner; jobs keep running, and the next runner takes them over. False if none was up."""
         return control.stop_runner(self.places)
 
-    def repair(self) -> repair.RepairReport:
+    def repair(self) -> RepairReport:
         """Rebuild the job log from the run folders. A runner that is up is stopped meanwhile; jobs keep running."""
         return repair_workspace(self.places)
 
 
-def repair_workspace(places: Places) -> repair.RepairReport:
+def _make_missing(places: Places) -> None:
+    from .repair import make_missing
+
+    make_missing(places)
+
+
+def repair_workspace(places: Places) -> RepairReport:
     """`Manager.repair`, for a job log that is too damaged to be opened."""
     places.make()
     had_runner = control.stop_runner(places)
-    report = repair.repair(places)
+    from .repair import repair
+
+    report = repair(places)
     if had_runner:
         control.ensure_runner(places)
     return report

@@ -52,7 +52,7 @@ def open_log(places: Places) -> JobLog:
     Raises:
         PidecError: it cannot be used; the line says why.
     """
-    return JobLog(places.db, make=lambda: _make_missing(places))
+    return JobLog(places.db, make=lambda: make_missing(places))
 
 
 def repair(places: Places) -> RepairReport:
@@ -90,7 +90,7 @@ def _save_specs(log: JobLog, ws: Workspace) -> None:
         write_spec_of(log, ws, job_id)
 
 
-def _make_missing(places: Places) -> None:
+def make_missing(places: Places) -> None:
     """Create the job log that is not there; from the run folders if there are any."""
     with _alone(places):
         if is_missing(places.db):

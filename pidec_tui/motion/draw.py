@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..charts.braille import DOTS_X, DOTS_Y, cells_of_dots, text_of_cells
-from ..charts.chart import Span
+from ..charts.spans import Span
 from .tasks import FINGERS, Box, Disc, Hole, Shape, Sphere, Task, Thing, View
 
 Floats = NDArray[np.float64]

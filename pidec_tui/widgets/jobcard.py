@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 from rich.text import Text
 
-from pidec_train.protocol.config import CONFIG_MODELS
-
 from ..alerting import needs_somebody
 from ..board import Board
 from ..manager.byhand import shown_id
@@ -27,6 +25,8 @@ def folded(text: str, width: int, style: str = "") -> Lines:
 
 def first_values(job: Job, root: str = "") -> list[tuple[str, str]]:
     """The config values that people change first, and those that the job changed, as shown."""
+    from pidec_train.protocol.config import CONFIG_MODELS  # late: it takes long, and the queue is looked at first
+
     model = CONFIG_MODELS.get(job.kind)
     fields = model.model_fields if model else {}
     found = []
