@@ -1,4 +1,8 @@
-"""Two calm themes. Every colour is one of the 256 that terminals have, so that ssh and tmux show what we chose."""
+"""Two calm themes. Every colour is one of the 256 that terminals have, so that ssh and tmux show what we chose; and two
+of the 16 that every terminal has, for those that have no more.
+
+Which of the 16 is nearest to a colour is no use: most of ours become one grey, the row under the cursor, too.
+"""
 
 from __future__ import annotations
 
@@ -58,10 +62,10 @@ LIGHT = Theme(
     variables={
         "muted": "#6c6c6c",
         "faint": "#bcbcbc",
-        "block-cursor-background": "#d0d0d0",
+        "block-cursor-background": "#dadada",
         "block-cursor-foreground": "#1c1c1c",
         "block-cursor-text-style": "none",
-        "block-cursor-blurred-background": "#e4e4e4",
+        "block-cursor-blurred-background": "#eeeeee",
         "block-cursor-blurred-foreground": "#303030",
         "input-selection-background": "#87d7ff",
         "scrollbar": "#d0d0d0",
@@ -73,6 +77,89 @@ LIGHT = Theme(
         "scrollbar-corner-color": "#ffffff",
     },
 )
+
+
+# As rich counts them; what a terminal shows for each is its owner's choice.
+_BLACK, _RED, _BLUE, _MAGENTA = "#000000", "#aa0000", "#0000aa", "#aa00aa"
+_TEAL, _SILVER, _GREY, _WHITE = "#00aaaa", "#aaaaaa", "#555555", "#ffffff"
+_BRIGHT_RED, _BRIGHT_GREEN, _BRIGHT_YELLOW, _BRIGHT_MAGENTA, _BRIGHT_CYAN = (
+    *("#ff5555", "#55ff55", "#ffff55"),
+    *("#ff55ff", "#55ffff"),
+)
+
+
+def _scrollbar(back: str, bar: str, held: str) -> dict[str, str]:
+    return {
+        "scrollbar": bar,
+        "scrollbar-background": back,
+        "scrollbar-hover": bar,
+        "scrollbar-active": held,
+        "scrollbar-background-hover": back,
+        "scrollbar-background-active": back,
+        "scrollbar-corner-color": back,
+    }
+
+
+# No grey text here: what is "bright black" is the background itself in some palettes.
+_DARK_16 = Theme(
+    name=DARK.name,
+    primary=_BRIGHT_CYAN,
+    secondary=_BRIGHT_MAGENTA,
+    accent=_TEAL,
+    success=_BRIGHT_GREEN,
+    warning=_BRIGHT_YELLOW,
+    error=_BRIGHT_RED,
+    foreground=_WHITE,
+    background=_BLACK,
+    surface=_BLACK,
+    panel=_BLUE,
+    boost=_BLACK,
+    dark=True,
+    variables={
+        "muted": _SILVER,
+        "faint": _GREY,
+        "block-cursor-background": _BLUE,
+        "block-cursor-foreground": _WHITE,
+        "block-cursor-text-style": "none",
+        "block-cursor-blurred-background": _BLUE,
+        "block-cursor-blurred-foreground": _WHITE,
+        "input-selection-background": _TEAL,
+        **_scrollbar(_BLACK, _GREY, _BRIGHT_CYAN),
+    },
+)
+# Only what is dark enough on white in every palette: green and yellow are not, so good news is blue, and a warning
+# has the colour of a second curve.
+_LIGHT_16 = Theme(
+    name=LIGHT.name,
+    primary=_BLUE,
+    secondary=_MAGENTA,
+    accent=_BLACK,
+    success=_BLUE,
+    warning=_MAGENTA,
+    error=_RED,
+    foreground=_BLACK,
+    background=_WHITE,
+    surface=_WHITE,
+    panel=_BRIGHT_YELLOW,
+    boost=_WHITE,
+    dark=False,
+    variables={
+        "muted": _GREY,
+        "faint": _SILVER,
+        "block-cursor-background": _BRIGHT_YELLOW,
+        "block-cursor-foreground": _BLACK,
+        "block-cursor-text-style": "none",
+        "block-cursor-blurred-background": _BRIGHT_CYAN,
+        "block-cursor-blurred-foreground": _BLACK,
+        "input-selection-background": _BRIGHT_CYAN,
+        **_scrollbar(_WHITE, _SILVER, _BLUE),
+    },
+)
+
+
+def ours(color_system: str | None) -> tuple[Theme, Theme]:
+    """The dark and the light theme for a terminal, by rich's name for the colours that it has."""
+    return (_DARK_16, _LIGHT_16) if color_system == "standard" else (DARK, LIGHT)
 
 
 def wished() -> str:
