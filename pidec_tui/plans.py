@@ -11,6 +11,7 @@ from pidec_train.protocol.metric_names import (
     EVAL_SUCCESS_AT_END,
     EVAL_SUCCESS_RATE,
     ITERS_PER_MIN,
+    MACHINE,
     METRICS,
     TRAIN_ACTOR_LOSS,
     TRAIN_LOSS,
@@ -49,7 +50,7 @@ def plans(names: Iterable[str], step_name: str, *, turn: int = 0, pins: Sequence
         turn: the middle chart goes through all the other metrics, one further each time.
         pins: metrics that come first in the middle chart.
     """
-    have = set(names)
+    have = {name for name in names if not name.startswith(MACHINE) or name in pins}
     unit = step_name or "step"
     rate = next((name for name in _RATES if name in have), None)
     success = next((name for name in _SUCCESSES if name in have), None)
@@ -79,7 +80,18 @@ def every_plan(names: Iterable[str], step_name: str, *, pins: Sequence[str] = ()
     first = [alone.get(pin) or _single(pin, unit) for pin in pinned]
     rest = [plan for plan in usual if plan.metrics[0][0] not in pinned or len(plan.metrics) > 1]
     shown = {name for plan in (*first, *rest) for name, _ in plan.metrics}
-    return [*first, *rest, *(_single(name, unit) for name in sorted(names) if name not in shown)]
+    others = sorted((name for name in names if name not in shown), key=lambda name: (name.startswith(MACHINE), name))
+    return [*first, *rest, *(_single(name, unit) for name in others)]
+
+
+def machine_plans(names: Iterable[str], step_name: str) -> list[Plan]:
+    """Why a run is as fast as it is: its rate, and below it what the machine did, most telling first."""
+    have = set(names)
+    unit = step_name or "step"
+    rate = next((name for name in _RATES if name in have), None)
+    first = [Plan(_rate_title(rate, unit), ((rate, ""),), Axes(unit, from_zero=True))] if rate else []
+    order = [name for name in METRICS if name.startswith(MACHINE)]
+    return [*first, *(_single(name, unit) for name in order if name in have)]
 
 
 def _rate_title(rate: str | None, unit: str) -> str:
@@ -89,11 +101,15 @@ def _rate_title(rate: str | None, unit: str) -> str:
 def _single(name: str, unit: str) -> Plan:
     about = info(name)
     group, _, short = name.rpartition("/")
-    title = "loss" if name == TRAIN_LOSS else short.replace("_", " ") if group in {"train", ""} else name
+    plain = group in {"train", "machine", ""}
+    words = " ".join(word.upper() if word in ("gpu", "cpu") else word for word in short.split("_"))
+    title = "loss" if name == TRAIN_LOSS else words if plain else name
     title = f"{title} ({about.unit})" if about.unit else title
     share = name.endswith(_SHARES) and name in METRICS
     points = (name,) if name.startswith(EVAL) else ()
-    return Plan(title, ((name, ""),), Axes(unit, log_y=about.log_scale, percent=share), markers=points)
+    measured = name.startswith(MACHINE)  # where nobody measured, a gap says so
+    axes = Axes(unit, log_y=about.log_scale, percent=share, from_zero=measured, nan_marks=not measured)
+    return Plan(title, ((name, ""),), axes, markers=points)
 
 
 def _success(name: str, have: set[str], unit: str) -> Plan:

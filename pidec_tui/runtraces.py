@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from pidec_train.protocol.metric_names import EVAL
+from pidec_train.protocol.metric_names import EVAL, MACHINE
 
 from .charts.series import Curve, Mark, XKind
 from .manager.byhand import shown_id
@@ -52,8 +52,18 @@ class RunTrace:
     reference: bool = False
 
     def longest(self) -> Curve | None:
-        """The curve that tells best which step was when."""
-        return max(self.curves.values(), key=lambda curve: len(curve.xs), default=None)
+        """The curve that tells best which step was when: not one of the machine, whose steps come from it."""
+        own = [curve for name, curve in self.curves.items() if not name.startswith(MACHINE)]
+        return max(own or self.curves.values(), key=lambda curve: len(curve.xs), default=None)
+
+    def ends(self, name: str, kind: XKind) -> list[float]:
+        """Where a curve that has points begins and ends on an axis."""
+        curve = self.curves[name]
+        if name.startswith(MACHINE) and curve.times and kind in ("since start", "clock"):
+            # It begins before the first row and goes on after the last one, where steps do not tell the time.
+            offset = self.began if kind == "since start" else 0.0
+            return [min(curve.times) - offset, max(curve.times) - offset]
+        return self.places([curve.xs[0], curve.xs[-1]], kind)
 
     def places(self, steps: Sequence[float], kind: XKind) -> list[float]:
         """Where these steps lie on an axis."""
@@ -90,7 +100,8 @@ def run_trace(job: Job, trace: TraceView, events: Sequence[JobEvent]) -> RunTrac
         return RunTrace(label, {}, began, episodes, tuple(marks), jobs=(job.id,))
     from .charts.xaxis import env_steps_of
 
-    return RunTrace(label, trace.curves, began, episodes, tuple(marks), env_steps_of(trace.curves), (job.id,))
+    curves = {**trace.curves, **trace.machine}
+    return RunTrace(label, curves, began, episodes, tuple(marks), env_steps_of(trace.curves), (job.id,))
 
 
 def board_runs(board: Board) -> list[RunTrace]:

@@ -1,4 +1,5 @@
-"""Each metric's name, unit and meaning, once. Trainers log these names; charts and tables read them."""
+"""Each metric's name, unit and meaning, once. Trainers log these names (those of the machine are measured by the
+runner); charts and tables read them."""
 
 from __future__ import annotations
 
@@ -48,6 +49,7 @@ TIME_SAVE_WAIT_RATIO = "time/save_wait_ratio"
 TIME_ENV_WAIT_RATIO = "time/env_wait_ratio"
 TIME_UPDATE_RATIO = "time/update_ratio"
 SIMULATOR_MEMORY = "memory/simulators_gib"
+MACHINE = "machine/"  # the names of what the runner measures begin so
 
 _ALL = (
     MetricInfo(TRAIN_LOSS, "", "mean squared error of the predicted noise, mean since the last log", "down", True),
@@ -80,6 +82,15 @@ _ALL = (
     MetricInfo(TIME_ENV_WAIT_RATIO, "", "share of the time spent waiting for simulators that collect", "down"),
     MetricInfo(TIME_UPDATE_RATIO, "", "share of the time spent on gradient updates"),
     MetricInfo(SIMULATOR_MEMORY, "GiB", "memory of the processes that hold the simulators that collect"),
+    MetricInfo(
+        MACHINE + "gpu_utilization", "%", "share of the time in which the job's GPU ran a kernel, however small"
+    ),
+    MetricInfo(MACHINE + "gpu_power", "W", "power that the GPU draws"),
+    MetricInfo(MACHINE + "gpu_clock", "MHz", "clock of the GPU's multiprocessors"),
+    MetricInfo(MACHINE + "gpu_memory", "GiB", "memory of the GPU that is in use, by whomever"),
+    MetricInfo(MACHINE + "cpu", "%", "load of all cores of the host, by whomever"),
+    MetricInfo(MACHINE + "host_memory", "GiB", "memory of the host that is in use"),
+    MetricInfo(MACHINE + "gpu_temperature", "°C", "temperature of the GPU"),
 )
 
 METRICS: dict[str, MetricInfo] = {info.name: info for info in _ALL}

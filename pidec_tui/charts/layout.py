@@ -4,6 +4,12 @@ from __future__ import annotations
 
 MOST = 9
 _LEAST_WIDTH, _LEAST_HEIGHT = 40, 8  # cells below which a chart says little
+_LEAST_STACKED = 5
+
+
+def stacked(height: int) -> int:
+    """How many charts fit one above the other, where one is looked at through all of them: lower ones will do."""
+    return min(max(height // _LEAST_STACKED, 1), MOST)
 
 
 def capacity(width: int, height: int) -> tuple[int, int]:

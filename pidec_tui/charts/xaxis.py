@@ -23,7 +23,10 @@ def along(curve: Curve, kind: XKind, *, began: float = 0.0, env_steps: Curve | N
     """
     if kind == "step" or not len(curve.xs):
         return curve
-    xs = moved(np.frombuffer(curve.xs), curve, kind, began=began, env_steps=env_steps)
+    if kind in ("since start", "clock") and curve.times is not None:  # several points of one step have their own times
+        xs = np.frombuffer(curve.times) - (began if kind == "since start" else 0.0)
+    else:
+        xs = moved(np.frombuffer(curve.xs), curve, kind, began=began, env_steps=env_steps)
     order = np.argsort(xs, kind="stable")
 
     def ordered(values: Doubles | None) -> Doubles | None:

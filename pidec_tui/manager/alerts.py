@@ -8,6 +8,7 @@ import statistics
 import time
 from bisect import bisect_left
 from collections.abc import Container, Sequence
+from dataclasses import dataclass
 
 from pidec_train.protocol.metric_names import EVAL_SUCCESS_RATE, TRAIN_Q_VALUE, TRAIN_QF_LOSS
 
@@ -43,7 +44,7 @@ def findings(pulse: Pulse, job: Job, settings: Settings, known: Container[Key] =
     for key, text in (
         ((SLOW, ""), _slow(pulse, settings, (SLOW, "") in known)),
         ((PLATEAU, pulse.loss_name), _flat_loss(pulse, job, settings)),
-        ((PLATEAU, EVAL_SUCCESS_RATE), _flat_success(pulse, settings)),
+        ((PLATEAU, EVAL_SUCCESS_RATE), flat_success(pulse, settings)),
     ):
         if text:
             found[key] = text
@@ -75,7 +76,7 @@ def _slow(pulse: Pulse, settings: Settings, known: bool) -> str:
     if median is None or median <= 0:
         return ""
     limit = settings.slow_share * median * (AGAIN if known else 1)
-    count = sum(1 for _ in itertools.takewhile(lambda rate: rate < limit, reversed(rates.values)))
+    count = slow_stretch(rates, limit)
     if count < (1 if known else LEAST_SLOW) or count == len(rates.values):
         return ""
     began = rates.times[-count - 1]  # the last one that was as usual
@@ -86,28 +87,54 @@ def _slow(pulse: Pulse, settings: Settings, known: bool) -> str:
     return f"{_rate(now)} steps/min since {since}: {now / median:.0%} of this run's median, {_rate(median)}"
 
 
+def slow_stretch(rates: Line, limit: float) -> int:
+    """How many of the newest rates, in a row, are below a limit."""
+    return sum(1 for _ in itertools.takewhile(lambda rate: rate < limit, reversed(rates.values)))
+
+
 def _rate(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
+@dataclass(frozen=True)
+class FlatLoss:
+    """A loss whose newest third, `steps` long and begun at `since` (unix seconds), is level: the change between its
+    halves is within `margin`, 95 %."""
+
+    name: str
+    steps: float
+    since: float
+    level: float
+    change: float
+    margin: float
+
+
 def _flat_loss(pulse: Pulse, job: Job, settings: Settings) -> str:
+    flat = flat_loss(pulse, job, settings)
+    if flat is None:
+        return ""
+    changed = f"changed by {flat.change:+.2g} ± {flat.margin:.2g}"
+    return f"{flat.name} flat for {flat.steps:,.0f} steps: {flat.level:.4g}, {changed}"
+
+
+def flat_loss(pulse: Pulse, job: Job, settings: Settings) -> FlatLoss | None:
     """The halves of the newest third differ by less than its noise, and by less than what would matter."""
     line = pulse.lines.get(pulse.loss_name)
     if line is None or pulse.loss_name == TRAIN_QF_LOSS or not settings.plateau_minutes or len(line.steps) < 6 * BLOCKS:
-        return ""  # critics chase a target that moves: their loss says nothing of how well it learns
+        return None  # critics chase a target that moves: their loss says nothing of how well it learns
     if job.total_steps and line.steps[-1] > DONE_SHARE * job.total_steps:
-        return ""
+        return None
     means, begin = _blocks(line)
     if line.times[-1] - line.times[begin] < settings.plateau_minutes * 60 or len(means) < BLOCKS:
-        return ""
+        return None
     first, second = means[: BLOCKS // 2], means[BLOCKS // 2 :]
     change = statistics.fmean(second) - statistics.fmean(first)
     margin = T_95 * math.sqrt((statistics.variance(first) + statistics.variance(second)) / (BLOCKS // 2))
     level = abs(statistics.fmean(means))
     if abs(change) >= margin or abs(change) + margin >= TOLERANCE * level:
-        return ""
+        return None
     steps = line.steps[-1] - line.steps[begin]
-    return f"{pulse.loss_name} flat for {steps:,.0f} steps: {level:.4g}, changed by {change:+.2g} ± {margin:.2g}"
+    return FlatLoss(pulse.loss_name, steps, line.times[begin], level, change, margin)
 
 
 def _blocks(line: Line) -> tuple[list[float], int]:
@@ -121,8 +148,8 @@ def _blocks(line: Line) -> tuple[list[float], int]:
     return [statistics.fmean(blocks[number]) for number in sorted(blocks)], begin
 
 
-def _flat_success(pulse: Pulse, settings: Settings) -> str:
-    """None of the last evaluations is better than the best one before."""
+def flat_success(pulse: Pulse, settings: Settings) -> str:
+    """None of the last evaluations is better than the best one before; a sentence, "" if that is not so."""
     line = pulse.lines.get(EVAL_SUCCESS_RATE)
     if line is None or len(line.values) < LEAST_EVALUATIONS or not settings.plateau_minutes:
         return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -61,13 +61,14 @@ class ChartsScreen(BoardScreen):
         Binding("c", "clip", "clip outliers", id="chart.clip"),
         Binding("m", "marks", "checkpoints and resumes", show=False, id="chart.marks"),
         Binding("equals_sign", "differ", "settings that differ", show=False, key_display="=", id="chart.differ"),
+        Binding("w", "why", "why so fast", show=False, id="job.why"),
         Binding("space", "page", "other charts", id="chart.page"),
         Binding("tab,j,down", "choose(1)", "next chart", show=False, id="chart.next"),
         Binding("shift+tab,k,up", "choose(-1)", "previous chart", show=False, id="chart.previous"),
         Binding("g", "choose(-1000)", "first chart", show=False, id="chart.first"),
         Binding("G", "choose(1000)", "last chart", show=False, id="chart.last"),
     ]
-    KEYS = (
+    KEYS: tuple[str, ...] = (
         *("chart.leave", "chart.large", "chart.closer", "chart.further", "chart.left", "chart.find", "chart.page"),
         *("chart.smooth", "chart.axis", "chart.log-y", "chart.clip", "chart.pin", "app.help"),
     )
@@ -107,11 +108,15 @@ class ChartsScreen(BoardScreen):
         if self._begin_at is not None and own is not None:
             self.cursor, self._begin_at = own.places([self._begin_at], self._kind())[0], None
         names = {name for run in self._runs for name in run.curves}
-        self._plans = every_plan(names, job.step_name if job else "", pins=self.choices.pins)
+        self._plans = self._plans_of(names, job.step_name if job else "")
         self._choose_key(chosen)
         self._draw()
 
     show_queue = show_trace
+
+    def _plans_of(self, names: Collection[str], step_name: str) -> list[Plan]:
+        """Which charts there are."""
+        return every_plan(names, step_name, pins=self.choices.pins)
 
     def on_chart_grid_resized(self) -> None:
         self._draw()
@@ -198,9 +203,9 @@ class ChartsScreen(BoardScreen):
         """The ends of the x axis: of all metrics of all runs, so that every chart has the same."""
         kind, low, high = self._kind(), [], []
         for run in self._runs:
-            for curve in run.curves.values():
+            for name, curve in run.curves.items():
                 if len(curve.xs):
-                    first, last = run.places([curve.xs[0], curve.xs[-1]], kind)
+                    first, last = run.ends(name, kind)
                     low.append(first)
                     high.append(last)
         if not low:
@@ -278,6 +283,11 @@ class ChartsScreen(BoardScreen):
             self.notify("No metrics to choose from yet.", timeout=4)
             return
         self.app.push_screen(MetricPicker(names, latest, self.choices.pins), self._picked)
+
+    def action_why(self) -> None:
+        from .why import WhyScreen
+
+        self.app.push_screen(WhyScreen())
 
     def action_differ(self) -> None:
         """The settings in which the runs that are drawn are not the same."""

@@ -69,6 +69,9 @@ class DetailScreen(JobKeys):
         events = events_of(self.door.board.events, self.app.theme_variables, self.door.clock())
         self.query_one("#events", Static).update(events)
 
+    def show_advice(self) -> None:
+        self.query_one(ChartStack).show(self.door.board, self.door.clock())
+
     def show_log(self) -> None:
         self.query_one(ChartStack).show(self.door.board, self.door.clock())
 

@@ -29,6 +29,7 @@ class JobKeys(BoardScreen):
         Binding("v", "watch", "watch", id="job.watch"),
         Binding("b", "checkpoints", "checkpoints", id="view.checkpoints"),
         Binding("o", "charts", "charts", id="job.charts"),
+        Binding("w", "why", "why so fast", show=False, id="job.why"),
     ]
 
     def job(self) -> Job | None:
@@ -92,6 +93,13 @@ class JobKeys(BoardScreen):
             from .charts import ChartsScreen
 
             self.app.push_screen(ChartsScreen())
+
+    def action_why(self) -> None:
+        """Rate and machine over one time axis, and what there is to say on it."""
+        if self.job() is not None:
+            from .why import WhyScreen
+
+            self.app.push_screen(WhyScreen())
 
     def action_edit(self) -> None:
         job = self.job()

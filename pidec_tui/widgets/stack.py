@@ -11,7 +11,6 @@ from textual.widgets import Static
 
 from pidec_train.protocol.metric_names import info
 
-from ..advice import advice, facts_of
 from ..board import Board
 from ..charts.view import ChartView
 from ..charts.window import rounded_end
@@ -51,7 +50,8 @@ class ChartStack(Vertical):
         runs = [run_trace(job, board.trace, board.events)] if job and board.trace else []
         # One x axis for all three, so that a bend in one is found above and below it in the others.
         end = max((curve.xs[-1] for curve in curves.values() if len(curve.xs)), default=1.0)
-        chosen = plans(curves, job.step_name if job else "", turn=self.turn, pins=board.charts.pins)
+        names = [*curves, *(board.trace.machine if board.trace and curves else ())]
+        chosen = plans(names, job.step_name if job else "", turn=self.turn, pins=board.charts.pins)
         for place, plan in enumerate(chosen):
             self._show_chart(place, plan, board, runs, rounded_end(0.0, max(end, 1.0)))
 
@@ -81,8 +81,8 @@ class ChartStack(Vertical):
         if job is None:
             return Text("")
         text = ""
-        if job.state.value == "running" and board.trace:
-            text = advice(facts_of(board, board.trace))
+        if job.state.value == "running":
+            text = next((each.text for each in board.advised()), "")
         text = text or sentence(job, board.activity.get(job.id), now, jobs_ahead(job, board.jobs or ()))
         failed = job.state.value == "failed"
         return Text(f"{text} r tries again." if failed else text, self.app.theme_variables["error"] if failed else "")

@@ -253,8 +253,7 @@ async def test_the_cursor_stays_on_its_job_when_the_queue_changes(scene: Scene) 
         scene.add("command", {"command": "true"}, name="new")
         await settled(pilot)
         assert queue_of(pilot).row_under_cursor() == "5" and board_of(pilot).selected == 5
-        shown = [row.key.value for row in queue_of(pilot).ordered_rows]
-        assert shown == [str(job.id) for job in scene.manager.jobs()]
+        assert queue_of(pilot).keys == [str(job.id) for job in scene.manager.jobs()]
 
 
 async def test_the_first_jobs_of_an_empty_workspace_can_be_walked(scene: Scene) -> None:
@@ -349,6 +348,7 @@ def test_no_key_is_left_out_and_none_is_tmuxs() -> None:
         "test_log_keys",
         "test_overlay",
         "test_watch",
+        "test_why",
     ):  # their presses count too
         importlib.import_module(f"tests.tui.{other}")
     assert set(bindings()) == PRESSED

@@ -1,4 +1,4 @@
-"""What the dashboard says in words: the advice under the first chart, states, times, which charts a job gets."""
+"""What the dashboard says in words: states, times, which charts a job gets."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from pidec_tui.advice import Facts, advice, evaluating, facts_of
-from pidec_tui.board import Activity, Board, TraceView
-from pidec_tui.charts.series import Series
+from pidec_tui.board import Activity
 from pidec_tui.manager.jobs import Attempt, Job, JobEvent, JobState, MetricBlock
 from pidec_tui.plans import plans
 from pidec_tui.screens.detail import _told
@@ -17,46 +15,6 @@ from pidec_tui.sentences import ends, jobs_ahead, progress, sentence
 from pidec_tui.trace import RATE, Trace
 from pidec_tui.words import bar, duration, moment, size, wilson
 from tests.tui.scene import NOW
-
-EVEN = [950.0] * 20
-
-
-@pytest.mark.parametrize(
-    ("facts", "says"),
-    [
-        (Facts(EVEN, eval_wait_ratio=0.42, data_ratio=0.9, gpu_load=10), "Waits for evaluations 42% of the time"),
-        (Facts(EVEN, data_ratio=0.55, gpu_load=20), "Waits for data 55% of the time"),
-        (
-            Facts([*EVEN, 400, 410, 405], gpu_load=99, cpu_load=20),
-            "Slower than usual: 405 per minute, its median is 950. The GPU is full (99%)",
-        ),
-        (Facts([*EVEN, 400, 410, 405], gpu_load=50, cpu_load=98, cores=2), "The CPU is full (98% of 2 cores)"),
-        (Facts([*EVEN, 400, 410, 405], gpu_load=50, cpu_load=20), "look at disk, clocks and temperature"),
-        (Facts(EVEN, save_wait_ratio=0.31, gpu_load=10), "Waits for checkpoints to be written 31% of the time"),
-        (Facts(EVEN, env_wait_ratio=0.62, cpu_load=99), "Waits for simulators 62% of the time: more cores"),
-        (Facts(EVEN, env_wait_ratio=0.3, cpu_load=99, cores=2), "Limited by the CPU"),
-        (
-            Facts([*EVEN, 400, 410, 405], gpu_load=99, evaluating=True),
-            "Slower than usual: 405 per minute, its median is 950. Its own evaluation runs beside it",
-        ),
-        (Facts(EVEN, gpu_load=97), "Limited by the GPU (97% busy): as fast as it goes. 950 per minute, median 950."),
-        (Facts(EVEN, gpu_load=23), "The GPU is 23% busy and waits for the CPU: a larger batch costs little."),
-        (Facts(EVEN, gpu_load=70), "The GPU is 70% busy."),
-        (Facts(EVEN, cpu_load=96, cores=2), "Limited by the CPU (96% of 2 cores busy)."),
-        (Facts(EVEN, gpu_load=3, cpu_load=96, cores=2, uses_gpu=False), "Limited by the CPU (96% of 2 cores busy)."),
-        (Facts(EVEN, cpu_load=40, cores=1), "The CPU is 40% busy (1 core)."),
-        (Facts([900.0, float("nan")]), "Runs. 900 per minute so far."),
-    ],
-)
-def test_advice_names_what_the_run_waits_for(facts: Facts, says: str) -> None:
-    """Lost: the sentence that tells a user which setting costs the hours."""
-    assert says in advice(facts)
-
-
-def test_advice_is_silent_without_figures() -> None:
-    """Lost: a made-up sentence about a run that has logged nothing."""
-    assert advice(Facts(gpu_load=97)) == ""
-
 
 JOB = Job(
     42,
@@ -173,31 +131,6 @@ def test_an_evaluation_that_ends_late_does_not_turn_rate_and_end_back() -> None:
     view = trace.view()
     assert list(view.curves[RATE].ys) == [100.0, 100.0, 100.0]
     assert list(view.curves["eval/success_rate"].xs) == [100]
-
-
-def test_an_evaluation_is_seen_to_run_until_it_ends() -> None:
-    """Lost: "something else may be using it" about the run's own evaluation, or for ever after it has failed."""
-    told: list[JobEvent] = []
-
-    def after(event: str, step: int | None, **detail: object) -> bool:
-        told.append(JobEvent(len(told), 1, len(told), step, NOW, event, dict(detail)))
-        return evaluating(told)
-
-    assert not after("start", 0)
-    assert after("eval", 10, phase="start")
-    assert after("eval", 20, phase="skipped") and after("eval", 10, phase="of a later version")
-    assert after("checkpoint", 30) and not after("eval", 10, phase="done", successes=1, episodes=2)
-    assert after("eval", 30, phase="start") and not after("eval", 30, phase="failed", message="no")
-    assert after("eval", 40, phase="start") and not after("start", 40, resumed_step=40)
-
-
-def test_a_run_that_begins_to_learn_is_not_called_slow() -> None:
-    """Lost: trust, when a newcomer's first minute says that something else slows the machine."""
-    rates = Series([(100 * i, 3000.0 if i < 9 else 600.0) for i in range(1, 17)]).curve()
-    losses = Series([(100 * i, 0.1) for i in range(9, 17)]).curve()
-    curves = {"throughput/iters_per_min": rates, "train/qf_loss": losses}
-    assert "600 per minute, median 600" in advice(facts_of(Board(), TraceView(1, curves)))
-    assert "Slower than usual" in advice(facts_of(Board(), TraceView(1, {"throughput/iters_per_min": rates})))
 
 
 def test_which_charts_a_job_gets() -> None:

@@ -1,0 +1,78 @@
+"""This run held against earlier ones of the same kind, task and device, by their median rates."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+
+from ..charts.ticks import number
+from .facts import LEAST_ROWS, Advice, Earlier, Facts
+
+# The settings that a rate depends on, by kind. Jobs that differ in several of them cannot be held against each other.
+SPEED = {
+    "diffusion": (
+        *("batch_size", "unet_dims", "diffusion_step_embed_dim", "pred_horizon", "obs_horizon", "device"),
+        *("precision", "engine"),
+    ),
+    "decorator": (
+        *("num_envs", "batch_size", "utd", "training_freq", "hidden_dims", "act_horizon", "ddim_steps", "device"),
+        *("precision", "engine", "env_backend", "num_workers", "overlap", "reuse_base_action", "policy_frequency"),
+    ),
+}
+EVEN = 0.1  # a difference below that is none
+SLOW = 0.75  # of earlier jobs with the same settings
+NAMED = 3  # jobs, at most
+FOR_INFORMATION = 0.05  # the weight of what is no loss
+
+
+def earlier(facts: Facts) -> Iterator[Advice]:
+    """Slower than jobs with the same settings; faster or slower by the one setting that differs."""
+    now, keys = facts.pulse.median, SPEED.get(facts.job.kind)
+    if now is None or keys is None or len(facts.rates.values) < LEAST_ROWS:
+        return
+    same: list[Earlier] = []
+    by_setting: dict[str, Earlier] = {}
+    for other in facts.earlier:
+        differ = [key for key in keys if other.config.get(key) != facts.job.config.get(key)]
+        if not differ:
+            same.append(other)
+        elif len(differ) == 1:
+            by_setting.setdefault(differ[0], other)  # the newest
+    if same and (found := _same(facts, now, same)) is not None:
+        yield found
+    for key, other in by_setting.items():
+        if abs(now / other.median - 1) >= EVEN:
+            yield _one_differs(facts, now, key, other)
+
+
+def _median(facts: Facts, other: Earlier) -> str:
+    return f"job {other.job_id}: median {number(other.median)} {facts.unit}s/min of {other.rates:,} rows"
+
+
+def _own(facts: Facts, now: float) -> str:
+    return f"this run: median {number(now)} {facts.unit}s/min of {len(facts.rates.values):,} rows"
+
+
+def _same(facts: Facts, now: float, same: Sequence[Earlier]) -> Advice | None:
+    usual = statistics.median(other.median for other in same)
+    if now >= SLOW * usual:
+        return None
+    who = "job" if len(same) == 1 else "jobs"
+    named = ", ".join(str(other.job_id) for other in same[:NAMED]) + (", …" if len(same) > NAMED else "")
+    text = f"{now / usual:.2f}× the {facts.unit}s/min of {who} {named} with the same settings"
+    lines = (_own(facts, now), *(_median(facts, other) for other in same[:NAMED]))
+    return Advice("earlier-same", f"{text}: look at what else the machine does.", lines, 1 - now / usual)
+
+
+def _one_differs(facts: Facts, now: float, key: str, other: Earlier) -> Advice:
+    ratio, ours, theirs = now / other.median, facts.job.config.get(key), other.config.get(key)
+    text = f"{key} {ours} instead of {theirs}: {ratio:.2g}× the {facts.unit}s/min of job {other.job_id}"
+    weight = FOR_INFORMATION
+    both = isinstance(ours, (int, float)) and isinstance(theirs, (int, float)) and theirs
+    if key == "batch_size" and facts.job.kind == "diffusion" and both:
+        samples = ratio * float(ours) / float(theirs)  # type: ignore[arg-type]
+        text = (
+            f"Batch {ours}: {samples:.2g}× the samples, {ratio:.2g}× the {facts.unit}s of {theirs} (job {other.job_id})"
+        )
+        weight = max(weight, 1 - samples)
+    return Advice(f"earlier-{key}", f"{text}.", (_own(facts, now), _median(facts, other)), weight)

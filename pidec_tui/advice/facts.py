@@ -1,0 +1,187 @@
+"""What advice is made from, and what it is. Pure: figures that were measured, nothing else."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..charts.series import Curve
+from ..manager.jobs import Job, JobEvent
+from ..manager.machinelog import CPU, UTILIZATION, MachineBlock
+from ..manager.pulse import RECENT, Line, Pulse
+from ..manager.settings import Settings
+
+LEAST_S = 60.0  # of measurements, before anything is said of them
+LEAST_ROWS = 2 * RECENT + 1  # of metrics: more than what counts as "now"
+LEAST_SAMPLES = 6  # of the machine: half a minute
+WINDOW_S = 300.0  # that counts as "now" for the machine
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A sentence that tells something, and what it is made from.
+
+    Attributes:
+        key: what kind of advice; dismissed by it.
+        evidence: the figures, a line each, with the time or the jobs that they are from.
+        weight: about which share of the run's time is at stake, 0 to 1; the heaviest is shown first.
+    """
+
+    key: str
+    text: str
+    evidence: tuple[str, ...]
+    weight: float
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Time of this attempt that was no training: `seconds` in all, of `of` seconds in `rows` rows since `since`."""
+
+    seconds: float
+    of: float
+    rows: int
+    since: float
+
+    @property
+    def share(self) -> float:
+        return self.seconds / self.of if self.of else 0.0
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """Another job of the same kind, task and device: its median rate in steps per minute, of `rates` measured ones."""
+
+    job_id: int
+    config: Mapping[str, Any]
+    median: float
+    rates: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One job at one moment.
+
+    Attributes:
+        now: unix seconds.
+        pulse: its rates, losses and successes.
+        curves: all that it logs.
+        events: of the whole job.
+        gpu: the samples of the GPU that it runs on; None: it runs on none, or nobody has measured.
+        host: those of the host.
+        live_gpu, live_cpu: percent, mean of the last half minute, for a run that the runner does not sample.
+        earlier: newest first.
+    """
+
+    job: Job
+    now: float
+    pulse: Pulse
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    events: Sequence[JobEvent] = ()
+    gpu: MachineBlock | None = None
+    host: MachineBlock | None = None
+    live_gpu: float | None = None
+    live_cpu: float | None = None
+    cores: int = 1
+    earlier: Sequence[Earlier] = ()
+    settings: Settings = field(default_factory=Settings)
+
+    # --- the run
+
+    @property
+    def unit(self) -> str:
+        return self.job.step_name or "step"
+
+    @property
+    def began(self) -> float:
+        """When this attempt did."""
+        return self.job.attempts[-1].started if self.job.attempts else 0.0
+
+    @property
+    def rates(self) -> Line:
+        return self.pulse.rates
+
+    @property
+    def steps_left(self) -> int:
+        job = self.job
+        return max(job.total_steps - job.step, 0) if job.state.active and job.total_steps and job.step else 0
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """By the median rate."""
+        median = self.pulse.median
+        return 60 / median if median else None
+
+    def setting(self, name: str) -> int | None:
+        value = self.job.config.get(name)
+        return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+    def wait(self, ratio: str) -> Wait | None:
+        """What this metric, a share of the time since the row before, comes to in this attempt; None: too short."""
+        curve = self.curves.get(ratio)
+        if curve is None or not curve.times:
+            return None
+        first = bisect_left(curve.times, self.began)
+        seconds = of = 0.0
+        rows = 0
+        for at in range(first + 1, len(curve.times)):
+            took, share = curve.times[at] - curve.times[at - 1], curve.ys[at]
+            if took > 0 and not math.isnan(share):
+                seconds, of, rows = seconds + share * took, of + took, rows + 1
+        return Wait(seconds, of, rows, curve.times[first]) if rows >= RECENT and of >= LEAST_S else None
+
+    def count(self, event: str, phase: str | None = None) -> int:
+        """Events of this attempt."""
+        number = self.pulse.attempt
+        found = [each for each in self.events if each.attempt == number and each.event == event]
+        return sum(1 for each in found if phase is None or each.detail.get("phase") == phase)
+
+    def evaluations(self) -> list[tuple[float, float]]:
+        """When evaluations of its own ran beside this attempt, begin and end; one that goes on ends now."""
+        spans: list[tuple[float, float]] = []
+        begun: tuple[int | None, float] | None = None
+        for event in self.events:
+            if event.attempt != self.pulse.attempt:
+                continue
+            phase = event.detail.get("phase") if event.event == "eval" else None
+            if phase == "start":
+                begun = event.step, event.time
+            elif begun is not None and (
+                event.event == "end" or (phase in ("done", "failed") and event.step == begun[0])
+            ):
+                spans.append((begun[1], event.time))
+                begun = None
+        if begun is not None and self.job.state.active:
+            spans.append((begun[1], self.now))
+        return spans
+
+    # --- the machine
+
+    @property
+    def gpu_load(self) -> float | None:
+        """Percent, now."""
+        measured = mean(self.gpu, UTILIZATION, self.now - WINDOW_S, self.now)
+        return measured if measured is not None else self.live_gpu
+
+    @property
+    def cpu_load(self) -> float | None:
+        """Percent of all cores, now."""
+        measured = mean(self.host, CPU, self.now - WINDOW_S, self.now)
+        return measured if measured is not None else self.live_cpu
+
+
+def known(block: MachineBlock | None, column: str, begin: float, end: float) -> list[float]:
+    """The samples of a stretch of time that are numbers."""
+    if block is None:
+        return []
+    low, high = bisect_left(block.times, begin), bisect_right(block.times, end)
+    return [value for value in block.columns[column][low:high] if not math.isnan(value)]
+
+
+def mean(block: MachineBlock | None, column: str, begin: float, end: float) -> float | None:
+    """Of a stretch of time; None: too few samples."""
+    values = known(block, column, begin, end)
+    return statistics.fmean(values) if len(values) >= LEAST_SAMPLES else None
