@@ -56,6 +56,7 @@ class DecoratorLearner:
     Attributes:
         step: decision steps collected.
         updates: gradient updates done.
+        owed: updates of the round before that are still to be done.
         episodes: (num_envs,) episodes begun in each simulator.
 
     Raises:
@@ -75,7 +76,7 @@ class DecoratorLearner:
         self.config, self.base, self.device = config, base, device
         self._base_payload, self._cuda = base_payload, cuda
         self._obs_norm = base.env_obs_norm.to(device)
-        self.step = self.updates = 0
+        self.step = self.updates = self.owed = 0
         self.episodes = np.zeros(config.num_envs, np.int64)
         torch.manual_seed(config.seed)
         chunk = config.act_horizon * base.act_dim
@@ -189,6 +190,7 @@ class DecoratorLearner:
             "kind": "decorator",
             "step": self.step,
             "updates": self.updates,
+            "owed": self.owed,
             "config": {**self.config.model_dump(mode="json"), "control_mode": self._base_payload["control_mode"]},
             "obs_dim": self.base.obs_dim,
             "act_dim": self.base.act_dim,
@@ -223,7 +225,7 @@ class DecoratorLearner:
         """
         self._check_continues(payload)
         self.sac.restore(payload)
-        self.step, self.updates = payload["step"], payload["updates"]
+        self.step, self.updates, self.owed = payload["step"], payload["updates"], payload.get("owed", 0)
         self.episodes = np.array(payload["episodes"], np.int64)
         if payload["device"] == self.device.type:
             for name, generator in self.generators.items():

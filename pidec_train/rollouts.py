@@ -20,8 +20,11 @@ from .envs.vector import WorkerVectorEnv
 from .metrics import MetricWriter
 from .protocol import metric_names as names
 from .protocol.config import DecoratorConfig
+from .protocol.errors import RunFailed
+from .stopping import StopRequest
 from .time_shares import TimeShares
 
+AT_ONCE = 32  # updates between two looks at whether the run shall stop
 RECENT = 50  # finished episodes that the training success is about
 
 
@@ -76,20 +79,43 @@ class Rollouts:
         learner.episodes = infos["episodes"]
         self._base = learner.acting.base_actions(_tensor(self._obs_seq, learner.device))
 
-    def round(self, learner: DecoratorLearner) -> None:
-        """Decision steps up to the next multiple of `training_freq`, and the updates that belong to them. Raises as
-        `step` does."""
+    def round(self, learner: DecoratorLearner, stop: StopRequest | None = None) -> None:
+        """Decision steps up to the next multiple of `training_freq`, and the updates that belong to them.
+
+        Where a dead simulator, or a `stop` that presses, ended it before that, the next call does the rest. Raises as
+        `step` does.
+        """
         steps, updates = self.config.training_freq // self.config.num_envs, self.config.updates_per_round
         begun = learner.step % self.config.training_freq // self.config.num_envs
+        if begun == 0 and learner.owed:
+            self._catch_up(learner, stop)
+            return
         done = updates * begun // steps if self.config.overlap and learner.learns else 0
-        for number in range(begun, steps):  # in the midst of a round goes on what a dead simulator ended there
+        for number in range(begun, steps):
+            if stop and stop.presses:
+                return
             beside = 0
             if self.config.overlap and learner.learns:
                 beside = updates * (number + 1) // steps - updates * number // steps
-            self.step(learner, updates=beside)
             done += beside
-        if learner.learns and done < updates:  # with `overlap`, those of the round in which learning starts
-            self._update(learner, updates - done)
+            try:
+                self.step(learner, updates=beside)
+            except RunFailed:
+                if number == steps - 1 and learner.learns:
+                    learner.owed = updates - done
+                raise
+        if learner.learns:  # with `overlap`, those of the round in which learning starts
+            learner.owed = updates - done
+            self._catch_up(learner, stop)
+
+    def _catch_up(self, learner: DecoratorLearner, stop: StopRequest | None) -> None:
+        """The updates that are left of a round; none where a run goes on without the transitions they were about."""
+        if not learner.learns:
+            learner.owed = 0
+        while learner.owed and not (stop and stop.presses):
+            some = min(learner.owed, AT_ONCE)
+            self._update(learner, some)
+            learner.owed -= some
 
     def step(self, learner: DecoratorLearner, *, updates: int = 0) -> None:
         """One decision step of all simulators; `updates` are done while they step and the base policy acts.

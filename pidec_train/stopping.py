@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from types import FrameType
 
 from .protocol.errors import EXIT_STOPPED, Stopped
+
+PATIENCE = 20.0  # seconds: who asks waits a minute, and a step and a checkpoint come after this
 
 
 class StopRequest:
@@ -17,6 +20,12 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal_name = ""
+        self._since = 0.0
+
+    @property
+    def presses(self) -> bool:
+        """Whether it was asked so long ago that a loop should leave where it is, be it in the midst of something."""
+        return bool(self) and time.monotonic() - self._since >= PATIENCE
 
     def __bool__(self) -> bool:
         return bool(self.signal_name)
@@ -27,7 +36,7 @@ class StopRequest:
             signal.signal(number, self._handle)
 
     def request(self, signal_name: str) -> None:
-        self.signal_name = signal_name
+        self.signal_name, self._since = signal_name, time.monotonic()
 
     def check(self, what: str = "") -> None:
         """Raises:

@@ -236,9 +236,9 @@ class Session:
     def train(self) -> None:
         """From the learner's step to the last one."""
         self._begin()
-        while self.learner.step < self.last:
+        while self.learner.step < self.last or self.learner.owed:
             try:
-                self.rollouts.round(self.learner)
+                self.rollouts.round(self.learner, self.stop)
             except RunFailed:  # a simulator died, the policy diverged: what was learned is kept
                 self._keep_what_there_is()
                 raise
@@ -246,7 +246,7 @@ class Session:
             self.writer.advance(at)
             if verdict := self.rows.log_if_due(at):
                 self.keeper.refuse_to_go_on(verdict)
-            if self._save_is_due(at):
+            if self._save_is_due(at) and not self.stop.presses:
                 self._save(at)
             self.keeper.take_in()
             if self.stop:
@@ -281,7 +281,7 @@ class Session:
             with contextlib.suppress(OSError):  # a full disk: tried again after the next evaluation
                 self.folder.link_best()
             self.keeper.evaluate_what_was_cut_off()
-        if self.learner.step < self.last:
+        if self.learner.step < self.last or self.learner.owed:
             self.rollouts.begin(self.learner)
         self.rows.restart()
 

@@ -14,7 +14,9 @@ from torch import Tensor
 from pidec_train.data.replay_buffer import Transitions
 from pidec_train.decorator_learner import DecoratorLearner
 from pidec_train.metrics import MetricWriter
+from pidec_train.protocol.errors import RunFailed
 from pidec_train.rollouts import RECENT, Rollouts
+from pidec_train.stopping import StopRequest
 from tests.envs.test_autoreset import seed_of
 from tests.fakes.scripted_env import ACT_DIM, observation
 from tests.train.decorating import OBS_STD, learner, on_scripted_env
@@ -228,3 +230,60 @@ def test_a_round_that_was_broken_off_is_finished(collect: Collect, overlap: bool
     made.step = 10
     rollouts.round(made)
     assert (made.step, made.replay.added, made.updates) == (16, 14, 4 + updates)
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_simulator_that_dies_in_the_last_step_costs_no_updates(collect: Collect, overlap: bool) -> None:
+    """The round is over by its steps then, and the next one would begin without what this one was to learn."""
+    made, rollouts = collect(num_envs=2, training_freq=8, learning_starts=1, overlap=overlap)
+    rollouts.begin(made)
+    rollouts.round(made)
+    look = rollouts.env.step_results
+
+    def dies() -> None:
+        if made.step == 16:
+            raise RunFailed("the simulator died")
+        return look()  # type: ignore[return-value]
+
+    rollouts.env.step_results = dies  # type: ignore[method-assign, assignment]
+    with pytest.raises(RunFailed):
+        rollouts.round(made)
+    assert (made.step, made.updates, made.owed) == ((16, 8, 0) if overlap else (16, 4, 4))
+    if not overlap:  # else they were done beside the steps
+        rollouts.round(made)
+        assert (made.step, made.updates, made.owed) == (16, 8, 0)
+
+
+def test_a_stop_that_presses_ends_a_round_and_loses_none_of_it(collect: Collect, monkeypatch: Any) -> None:
+    """A round may last for minutes; who asked for the end waits one at most."""
+    monkeypatch.setattr("pidec_train.stopping.PATIENCE", 0.0)
+    monkeypatch.setattr("pidec_train.rollouts.AT_ONCE", 1)
+    made, rollouts = collect(num_envs=2, training_freq=8, learning_starts=1)
+    rollouts.begin(made)
+    stop, goes_on = StopRequest(), rollouts.step
+
+    def asked_after(step: int, updates: int) -> None:
+        """A stop that comes then; the run goes on afterwards."""
+
+        def stepped(learner: DecoratorLearner, *, updates: int = 0) -> None:
+            goes_on(learner, updates=updates)
+            if learner.step == step:
+                stop.request("SIGTERM")
+
+        def updated(count: int) -> None:
+            update(count)
+            if made.updates == updates:
+                stop.request("SIGTERM")
+
+        rollouts.step, made.update = stepped, updated  # type: ignore[method-assign, assignment]
+        rollouts.round(made, stop)
+        assert stop, "nobody asked"
+        stop.request("")
+
+    update = made.update
+    asked_after(4, -1)
+    assert (made.step, made.updates, made.owed) == (4, 0, 0)
+    asked_after(-1, 3)
+    assert (made.step, made.updates, made.owed) == (8, 3, 1)
+    rollouts.round(made, stop)
+    assert (made.step, made.updates, made.owed) == (8, 4, 0)
