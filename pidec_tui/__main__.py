@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -40,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, 2 where the dashboard cannot open, 1 where it broke."""
     options = _parser().parse_args(argv)
+    _speak_utf8()
     if options.list_keys:
         return _list_keys(options.keys)
     if options.once:
@@ -95,6 +97,14 @@ def _once(workspace: str | None) -> int:
     except BrokenPipeError:  # `pidec-tui --once | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _speak_utf8() -> None:
+    """Whatever the locale says: ssh seldom brings it along, and the terminals that know no UTF-8 are gone. Without this
+    a letter that Latin-1 lacks would end `--once` with a traceback, and be an escape on the screen."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")
 
 
 def _list_keys(file: str | None) -> int:
