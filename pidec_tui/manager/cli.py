@@ -79,13 +79,14 @@ def _parser() -> argparse.ArgumentParser:
     cancel.add_argument("job", metavar="ID", nargs="?", help="number of the job")
     cancel.add_argument("--group", metavar="NAME", help="all jobs of a group that are not over, after a question")
     cancel.add_argument("--yes", action="store_true", help="do not ask")
-    retry = action("retry", "queue a failed or cancelled job again; it resumes", job=True, runs=True)
+    retry = action("retry", "queue a failed or cancelled job again; it resumes", runs=True)
+    _job_or_group(retry, "the failed and cancelled jobs of a group")
     retry.add_argument("--fresh", action="store_true", help="start from nothing; old checkpoints are set aside")
     retry.add_argument(
-        "--extend-to", type=int, metavar="N", help="go on to iteration N, past the job's end; a succeeded job, too"
+        "--extend-to", type=int, metavar="N", help="go on to step N, past the job's end; a succeeded job, too"
     )
-    action("hold", "keep a queued job from starting", job=True)
-    action("release", "let a held job start", job=True, runs=True)
+    _job_or_group(action("hold", "keep a queued job from starting"), "the queued jobs of a group")
+    _job_or_group(action("release", "let a held job start", runs=True), "the held jobs of a group")
     edit = action("edit", "change values of a queued or held job", job=True)
     edit.add_argument("--set", action="append", required=True, metavar="KEY=VALUE")
     move = action("move", "change a job's place in the queue", job=True)
@@ -98,6 +99,11 @@ def _parser() -> argparse.ArgumentParser:
     runner = action("runner", "the process that runs the jobs")
     runner.add_argument("what", choices=("start", "stop", "status"))
     return parser
+
+
+def _job_or_group(parser: argparse.ArgumentParser, whom: str) -> None:
+    parser.add_argument("job", metavar="ID", nargs="?", help="number of the job")
+    parser.add_argument("--group", metavar="NAME", help=whom)
 
 
 def _options_of_new_jobs(parser: argparse.ArgumentParser) -> None:

@@ -16,6 +16,7 @@ from .cli_common import (
     Options,
     because,
     changed,
+    changed_all,
     ensure_runner,
     id_of,
     is_new,
@@ -106,31 +107,40 @@ def _cancel_group(options: Options, manager: Manager) -> int:
     jobs = manager.cancel_group(options.group)
     if any(job.state.active for job in jobs):
         ensure_runner(manager, options)
-    if options.json:
-        output.as_json([output.job_json(job) for job in jobs])
-    else:
-        for job in jobs:
-            print(f"job {job.id} {job.state}: {job.name}{because(job)}")
-    return 0
+    return changed_all(options, jobs)
 
 
 def retry(options: Options) -> int:
+    if options.group is not None and options.extend_to is not None:
+        raise PidecError("--extend-to is about one job", "Leave out --group, and name its number")
     with open_manager(options) as manager:
-        job = manager.retry(id_of(options.job), fresh=options.fresh, extend_to=options.extend_to)
+        jobs = _one_or_group(
+            options,
+            lambda job_id: manager.retry(job_id, fresh=options.fresh, extend_to=options.extend_to),
+            lambda name: manager.groups.retry(name, fresh=options.fresh),
+        )
         ensure_runner(manager, options)
-        return changed(options, job)
+        return changed_all(options, jobs)
 
 
 def hold(options: Options) -> int:
     with open_manager(options) as manager:
-        return changed(options, manager.hold(id_of(options.job)))
+        return changed_all(options, _one_or_group(options, manager.hold, manager.groups.hold))
 
 
 def release(options: Options) -> int:
     with open_manager(options) as manager:
-        job = manager.release(id_of(options.job))
+        jobs = _one_or_group(options, manager.release, manager.groups.release)
         ensure_runner(manager, options)
-        return changed(options, job)
+        return changed_all(options, jobs)
+
+
+def _one_or_group(options: Options, one: Callable[[int], Job], group: Callable[[str], list[Job]]) -> Job | list[Job]:
+    """One job, or those of a group, whichever was named."""
+    if (options.job is None) == (options.group is None):
+        wrong = f"{options.action} takes either the number of a job or --group NAME"
+        raise PidecError(wrong, "pidec-jobs list shows both")
+    return one(id_of(options.job)) if options.group is None else group(options.group)
 
 
 def edit(options: Options) -> int:

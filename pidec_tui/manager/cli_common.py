@@ -117,3 +117,15 @@ def changed(options: Options, job: Job) -> int:
     else:
         print(f"job {job.id} {job.state}: {job.name}{because(job)}")
     return 0
+
+
+def changed_all(options: Options, jobs: Job | list[Job]) -> int:
+    """Say what became of a job, or of several."""
+    if isinstance(jobs, Job):
+        return changed(options, jobs)
+    if options.json:
+        output.as_json([output.job_json(job) for job in jobs])
+    else:
+        for job in jobs:
+            print(f"job {job.id} {job.state}: {job.name}{because(job)}")
+    return 0

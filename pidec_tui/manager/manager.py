@@ -24,6 +24,7 @@ from .settings import Settings, load_settings
 from .statedir import Mounts, Places
 
 if TYPE_CHECKING:  # these know what a config may be, which takes long to import: a first paint goes without
+    from .groups import Groups
     from .queueing import Queue
     from .repair import RepairReport
     from .sweep import Combination
@@ -71,6 +72,13 @@ class Manager:
     def close(self) -> None:
         """Close the job log."""
         self._log.close()
+
+    @functools.cached_property
+    def groups(self) -> Groups:
+        """Jobs that were queued as one."""
+        from .groups import Groups
+
+        return Groups(self._queue, self._log)
 
     @functools.cached_property
     def _queue(self) -> Queue:

@@ -178,22 +178,30 @@ class Queue:
     def hold(self, job_id: int) -> Job:
         """Keep a queued job from starting."""
         with self._log.write():
-            job = self._waiting(job_id, "held")
-            if job.state is JobState.queued:
-                self._log.move(job_id, JobState.held, waiting_for="", reason="")
-            return self._written(job_id)
+            return self.do_hold(job_id)
+
+    def do_hold(self, job_id: int) -> Job:
+        """`hold` inside a transaction."""
+        job = self._waiting(job_id, "held")
+        if job.state is JobState.queued:
+            self._log.move(job_id, JobState.held, waiting_for="", reason="")
+        return self._written(job_id)
 
     def release(self, job_id: int) -> Job:
         """Let a held job start when its turn comes."""
         with self._log.write():
-            job = self._waiting(job_id, "released")
-            states = self._log.states(job.after)
-            dead = dead_predecessor(states)
-            if dead:
-                raise PidecError(f"job {job_id} cannot be released: {dead}", "Retry that job first")
-            if job.state is JobState.held:
-                self._log.move(job_id, JobState.queued, reason="", waiting_for=waiting_sentence(states))
-            return self._written(job_id)
+            return self.do_release(job_id)
+
+    def do_release(self, job_id: int) -> Job:
+        """`release` inside a transaction."""
+        job = self._waiting(job_id, "released")
+        states = self._log.states(job.after)
+        dead = dead_predecessor(states)
+        if dead:
+            raise PidecError(f"job {job_id} cannot be released: {dead}", "Retry that job first")
+        if job.state is JobState.held:
+            self._log.move(job_id, JobState.queued, reason="", waiting_for=waiting_sentence(states))
+        return self._written(job_id)
 
     def cancel(self, job_id: int) -> Job:
         """Take a job out of the queue, or ask its trainer to stop."""
@@ -234,26 +242,30 @@ class Queue:
     def retry(self, job_id: int, *, fresh: bool, extend_to: int | None) -> Job:
         """Queue a failed or cancelled job again, at the end; to go on to `extend_to` a succeeded one, too."""
         with self._log.write():
-            job = self.job(job_id)
-            extends = extend_to is not None
-            longer = {} if extend_to is None else self._longer(job, extend_to, fresh=fresh)
-            if not job.state.finished or (job.state is JobState.succeeded and not extends):
-                raise PidecError(f"job {job_id} is {job.state}, it cannot be retried", _instead_of_retry(job))
-            self._log.move(
-                job_id,
-                JobState.queued,
-                extends=extends,
-                retry=len(job.attempts),
-                fresh=int(fresh),
-                cancel_asked=None,
-                announce=0,
-                ended=None,
-                reason="",
-                waiting_for=waiting_sentence(self._log.states(job.after)),
-                position=self._log.last_position() + 1,
-                **longer,
-            )
-            return self._written(job_id)
+            return self.do_retry(job_id, fresh=fresh, extend_to=extend_to)
+
+    def do_retry(self, job_id: int, *, fresh: bool, extend_to: int | None) -> Job:
+        """`retry` inside a transaction."""
+        job = self.job(job_id)
+        extends = extend_to is not None
+        longer = {} if extend_to is None else self._longer(job, extend_to, fresh=fresh)
+        if not job.state.finished or (job.state is JobState.succeeded and not extends):
+            raise PidecError(f"job {job_id} is {job.state}, it cannot be retried", _instead_of_retry(job))
+        self._log.move(
+            job_id,
+            JobState.queued,
+            extends=extends,
+            retry=len(job.attempts),
+            fresh=int(fresh),
+            cancel_asked=None,
+            announce=0,
+            ended=None,
+            reason="",
+            waiting_for=waiting_sentence(self._log.states(job.after)),
+            position=self._log.last_position() + 1,
+            **longer,
+        )
+        return self._written(job_id)
 
     def from_here(self, kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Values that somebody gives now: relative paths made absolute, what was cleared as None."""
@@ -278,22 +290,24 @@ class Queue:
             raise PidecError(
                 "--extend-to goes on from the last checkpoint, --fresh starts from nothing", "Leave one out"
             )
-        if not specs.can_be_extended(job.kind):
-            kinds = " and ".join(kind for kind in CONFIG_MODELS if specs.can_be_extended(kind))
+        end = specs.end_field(job.kind)
+        if end is None:
+            kinds = " and ".join(kind for kind in CONFIG_MODELS if specs.end_field(kind))
             raise PidecError(f"job {job.id} cannot be extended: its kind is {job.kind}", f"Only {kinds} jobs can be")
         if not job.state.finished:
             hint = f"pidec-jobs wait {job.id} tells when it is over"
             if job.state.waiting:
-                hint = f"pidec-jobs edit {job.id} --set extend_to={extend_to} lengthens a job that waits"
+                hint = f"pidec-jobs edit {job.id} --set {end}={extend_to} lengthens a job that waits"
             raise PidecError(f"job {job.id} is {job.state}: only a job that is over can be extended", hint)
-        before = job.config.get("extend_to")
+        before = job.config.get(end)
         if before is not None and extend_to <= before:
+            went = "was extended to" if end == "extend_to" else "goes to"
             hint = "" if job.state is JobState.succeeded else f"pidec-jobs retry {job.id} goes on to {before}"
-            raise PidecError(f"job {job.id} was extended to {before} already: {extend_to} is not more", hint)
-        model = parse_config(job.kind, {**job.config, "extend_to": extend_to})
+            raise PidecError(f"job {job.id} {went} {before} already: {extend_to} is not more", hint)
+        model = parse_config(job.kind, {**job.config, end: extend_to})
         folder = self._ws.checkpoint_dir(job.id, job.name)
         if job.state is JobState.succeeded and not (folder / LAST).exists():  # it would begin anew, hours of it
-            hint = f"To train as long from nothing: pidec-jobs add, with total_iters={extend_to}"
+            hint = f"To train as long from nothing: pidec-jobs add, with {_planned(end)}={extend_to}"
             raise PidecError(f"job {job.id} has no checkpoint to go on from in {folder}", hint)
         return {"config": json.dumps(model.model_dump(mode="json")), "total_steps": _length(model)}
 
@@ -363,9 +377,13 @@ def _instead_of_retry(job: Job) -> str:
         return f"pidec-jobs release {job.id} lets it start"
     if job.state is not JobState.succeeded:
         return "Only a failed or cancelled job can be retried"
-    if specs.can_be_extended(job.kind):
-        return f"pidec-jobs retry {job.id} --extend-to N goes on to iteration N; to run it once more, add it again"
+    if specs.end_field(job.kind):
+        return f"pidec-jobs retry {job.id} --extend-to N goes on to step N; to run it once more, add it again"
     return "To run it once more, add it again"
+
+
+def _planned(end: str) -> str:
+    return "total_iters" if end == "extend_to" else end
 
 
 def _one_line(name: str) -> str:

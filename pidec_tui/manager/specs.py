@@ -33,10 +33,15 @@ def default_lane(kind: str) -> str:
     return "gpu" if kind in GPU_KINDS else "cpu"
 
 
-def can_be_extended(kind: str) -> bool:
-    """Whether a job of this kind can go on past the end that it was given."""
+def end_field(kind: str) -> str | None:
+    """The setting by which a job of this kind goes on past the end that it was given; None: it cannot.
+
+    A schedule that was stretched must stay apart from the length it was planned for, so diffusion has a field of its
+    own; a decorator has no schedule, and goes on to a higher `total_timesteps`.
+    """
     model = CONFIG_MODELS.get(kind)
-    return model is not None and "extend_to" in model.model_fields
+    names = ("extend_to", "total_timesteps") if model is not None else ()
+    return next((name for name in names if model and name in model.model_fields), None)
 
 
 def default_name(kind: str, config: Mapping[str, Any]) -> str:

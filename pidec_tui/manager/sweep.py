@@ -75,20 +75,25 @@ def _axis(kind: str, word: str) -> tuple[str, list[tuple[str, Any]]]:
     field = CONFIG_MODELS[kind].model_fields.get(key)
     if field is None:
         raise PidecError(f'{kind} has no setting "{key}": {did_you_mean(key, CONFIG_MODELS[kind].model_fields)}')
+    as_text = takes_text(field.annotation)
+    return key, [(each, toml_value(each, as_text=as_text)) for each in spread(text, f"--sweep {word}")]
+
+
+def spread(text: str, said: str) -> list[str]:
+    """The values that `1..3` or `1e-4,3e-4` names; one, if it names one. Raises PidecError that begins with `said`."""
     span = _RANGE.fullmatch(text.strip())
-    words = _span(word, int(span[1]), int(span[2])) if span else _split(text)
+    words = _span(said, int(span[1]), int(span[2])) if span else _split(text)
     if not words or not all(words):
-        raise PidecError(f"--sweep {word}: a value is missing", f"Write it {_EXAMPLE}")
+        raise PidecError(f"{said}: a value is missing", f"Write it {_EXAMPLE}")
     twice = next((each for each in words if words.count(each) > 1), None)
     if twice is not None:
-        raise PidecError(f"--sweep {word}: {twice} is there twice", "Two jobs alike tell nothing: leave one out")
-    as_text = takes_text(field.annotation)
-    return key, [(each, toml_value(each, as_text=as_text)) for each in words]
+        raise PidecError(f"{said}: {twice} is there twice", "Two jobs alike tell nothing: leave one out")
+    return words
 
 
-def _span(word: str, first: int, last: int) -> list[str]:
+def _span(said: str, first: int, last: int) -> list[str]:
     if last < first:
-        raise PidecError(f"--sweep {word}: there is nothing between {first} and {last}", f"Write {last}..{first}")
+        raise PidecError(f"{said}: there is nothing between {first} and {last}", f"Write {last}..{first}")
     if last - first >= MOST_JOBS:
         raise PidecError(f"the sweep would make {last - first + 1:,} jobs", f"The most are {MOST_JOBS}")
     return [str(number) for number in range(first, last + 1)]
