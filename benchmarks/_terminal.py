@@ -8,11 +8,12 @@ import pty
 import select
 import struct
 import subprocess
+import sys
 import termios
 import time
 from collections.abc import Sequence
 
-SIZE = struct.pack("HHHH", 45, 160, 0, 0)
+SIZE = (160, 45)  # columns, lines
 
 
 class Session:
@@ -23,9 +24,9 @@ class Session:
         pid: of its process.
     """
 
-    def __init__(self, *command: str, env: dict[str, str] | None = None) -> None:
+    def __init__(self, *command: str, env: dict[str, str] | None = None, size: tuple[int, int] = SIZE) -> None:
         self._screen, behind = pty.openpty()
-        fcntl.ioctl(behind, termios.TIOCSWINSZ, SIZE)
+        fcntl.ioctl(behind, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
         self.begun = time.perf_counter()
         self._process = subprocess.Popen(
             command,
@@ -86,6 +87,6 @@ class Session:
         os.close(self._screen)
 
 
-def dashboard(python: str, workspace: str, *more: str) -> Sequence[str]:
-    """The command that opens the dashboard there."""
-    return (python, "-m", "pidec_tui", "--workspace", workspace, *more)
+def dashboard(workspace: str, *more: str) -> Sequence[str]:
+    """The command that opens the dashboard there, as it was never left: what is remembered would change the picture."""
+    return (sys.executable, "-m", "pidec_tui", "--workspace", workspace, "--fresh", *more)

@@ -12,17 +12,11 @@ do ours where a run is shorter.
 
 from __future__ import annotations
 
-import fcntl
 import math
-import os
-import pty
-import select
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
-import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,8 +26,9 @@ from pidec_tui.manager.manager import Manager
 from pidec_tui.manager.metriclog import MetricLog
 from pidec_tui.trace import Trace
 
+from ._terminal import Session, dashboard
+
 METRICS, STEPS = 20, 50_000
-SIZE = struct.pack("HHHH", 45, 160, 0, 0)
 LAST = 0.12345  # the newest value: shown as 0.123
 SMALL, LONG, NINTH = b"777", b"0.123", b"own/m06"
 
@@ -81,53 +76,9 @@ def make_wandb(folder: Path) -> Path:
     return next(folder.glob("wandb/offline-run-*/*.wandb"))
 
 
-class Session:
-    """A program in a pseudo-terminal."""
-
-    def __init__(self, *command: str) -> None:
-        self._screen, behind = pty.openpty()
-        fcntl.ioctl(behind, termios.TIOCSWINSZ, SIZE)
-        self._process = subprocess.Popen(
-            command,
-            stdin=behind,
-            stdout=behind,
-            stderr=behind,
-            close_fds=True,
-            env={**os.environ, "TERM": "xterm-256color"},
-        )
-        os.close(behind)
-
-    def until(self, *words: bytes, seconds: float = 30.0) -> float:
-        """Seconds until these words were written, in any order."""
-        begun, seen = time.perf_counter(), b""
-        while not all(word in seen for word in words):
-            if not select.select([self._screen], [], [], seconds)[0]:
-                raise TimeoutError(f"{words} did not come")
-            seen += os.read(self._screen, 65536)
-        return time.perf_counter() - begun
-
-    def quiet(self, seconds: float) -> None:
-        """Read what comes until there is nothing for so long."""
-        while select.select([self._screen], [], [], seconds)[0]:
-            os.read(self._screen, 65536)
-
-    def press(self, key: bytes) -> None:
-        os.write(self._screen, key)
-
-    def close(self) -> None:
-        self.press(b"q")
-        try:
-            while os.read(self._screen, 65536):
-                pass
-        except OSError:  # closed: it has left
-            pass
-        self._process.wait(timeout=10)
-        os.close(self._screen)
-
-
 def once(workspace: str) -> tuple[float, float]:
     """Seconds until the main screen's charts show the long run, and until the charts screen shows nine."""
-    session = Session(sys.executable, "-m", "pidec_tui", "--workspace", workspace)
+    session = Session(*dashboard(workspace))
     session.until(SMALL)
     session.quiet(0.4)
     session.press(b"j")

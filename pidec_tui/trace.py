@@ -6,7 +6,7 @@ import math
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from operator import lt
+from operator import lt, sub
 
 from pidec_train.protocol.metric_names import ENV_STEPS_PER_MIN, ITERS_PER_MIN
 
@@ -114,6 +114,9 @@ class Trace:
         A trainer that logs its own rate needs begin and end alone.
         """
         own = any(_LOGGED & set(block.columns) for block in blocks)
+        if not own and attempt > self.attempt and len(blocks) == 1 and _ascends(blocks[0]):
+            self._whole_pace(attempt, blocks[0])
+            return
         if own:
             rows = [(block.times[at], block.steps[at]) for block in blocks for at in (0, -1)]
         else:
@@ -133,6 +136,15 @@ class Trace:
         self._last = last_time, last_step
         if xs and not own:
             self._rate.add(xs, times, {RATE: rates})
+
+    def _whole_pace(self, attempt: int, block: MetricBlock) -> None:
+        """The same for what most runs are when they are first read: one block, in order."""
+        xs, times = block.steps[1:], block.times[1:]
+        self.attempt = attempt
+        self._first, self._last = (block.times[0], block.steps[0]), (block.times[-1], block.steps[-1])
+        if xs:
+            pairs = zip(map(sub, xs, block.steps), map(sub, times, block.times), strict=False)
+            self._rate.add(xs, times, {RATE: array("d", [60 * steps / seconds for steps, seconds in pairs])})
 
     def view(self) -> TraceView:
         curves = {name: self._lines[name].views()[name] for name in self._lines}
@@ -156,3 +168,7 @@ class Trace:
         if per_second <= 0:
             return Activity(rate)
         return Activity(rate, time + max(job.total_steps - step, 0) / per_second)
+
+
+def _ascends(block: MetricBlock) -> bool:
+    return all(map(lt, block.steps, block.steps[1:])) and all(map(lt, block.times, block.times[1:]))

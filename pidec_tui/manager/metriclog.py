@@ -109,8 +109,11 @@ class MetricLog:
         """The same as arrays: one block for each attempt and each set of metrics, earlier attempts first."""
         rows, sets = self._read(job, after_row, 0 if after_row else self._first_attempt(job), None)
         groups: dict[tuple[int, int], list[tuple[Any, ...]]] = {}
-        for row in rows:
-            groups.setdefault((row[1], row[5]), []).append(row)
+        if len(sets) == 1 and rows[0][1] == rows[-1][1] == max(row[1] for row in rows):
+            groups[rows[0][1], rows[0][5]] = rows  # most runs: nothing to sort out
+        else:
+            for row in rows:
+                groups.setdefault((row[1], row[5]), []).append(row)
         blocks = []
         for attempt, names in sorted(groups):
             ids, _, _, steps, times, _, vals = zip(*groups[attempt, names], strict=True)

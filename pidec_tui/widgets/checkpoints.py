@@ -64,7 +64,9 @@ class CheckpointTable(KeyTable):
                 self.add_column(_HEADS[column], width=cells_wide, key=column)
         self._rows = rows
         self.show_header = bool(rows)
-        self.border_title = "checkpoints" if rows else "no checkpoints yet"
+        title = "checkpoints" if rows else "no checkpoints yet"
+        if self.border_title != title:  # telling it draws the whole table
+            self.border_title = title
         colours = self.app.theme_variables
         # Two steps never share a row: the number that is shown is rounded, so the row's key stands beside it.
         self.bring_rows({row.step: cells(row, now, wanted, colours) for row in rows}, list(wanted))

@@ -30,8 +30,9 @@ class LogTail(Widget):
         self._rows: list[str] | None = None
 
     def show(self, lines: Sequence[str]) -> None:
-        self._lines, self._rows = tuple(lines), None
-        self.refresh()
+        if (told := tuple(lines)) != self._lines:
+            self._lines, self._rows = told, None
+            self.refresh()
 
     def on_resize(self) -> None:
         self._rows = None
