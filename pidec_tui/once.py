@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
+from .advising import Adviser
 from .charts.ticks import number
 from .manager.byhand import shown_id
 from .manager.cli_common import is_new
@@ -20,6 +21,7 @@ from .manager.host import HostSample, sample_host
 from .manager.jobs import Job, JobState
 from .manager.manager import Manager
 from .manager.overview import JobLine, Overview
+from .trace import Trace
 from .words import GLYPHS, duration, gib, moment, percent, size
 
 FINISHED_SHOWN = 5
@@ -84,7 +86,8 @@ def _queue(manager: Manager, console: Console, now: float) -> None:
     jobs = manager.jobs()
     over = {job.id for job in [job for job in jobs if job.state.finished][FINISHED_SHOWN:]}
     shown = [*(job for job in jobs if job.id not in over), *manager.by_hand()[:FINISHED_SHOWN]]
-    lines = Overview(manager).lines(shown)
+    overview = Overview(manager)
+    lines = overview.lines(shown)
     if not lines:
         console.print(NOTHING, markup=False)
         return
@@ -97,8 +100,20 @@ def _queue(manager: Manager, console: Console, now: float) -> None:
         console.print()
     for text in said:
         console.print(text, markup=False)
+    for line in lines:
+        if line.job.state.active and (advice := _advice(manager, overview, line.job, jobs)):
+            console.print(f"{_who(line.job)}: {advice}", markup=False)
     if over:
         console.print(f"and {len(over)} more that are over: pidec-jobs list --all", markup=False)
+
+
+def _advice(manager: Manager, overview: Overview, job: Job, jobs: Sequence[Job]) -> str:
+    """The heaviest sentence on why a run is as fast as it is; "" while there is none."""
+    trace, adviser = Trace(job.id), Adviser(manager, overview.pulse, time.time)
+    trace.take(manager.curves(job.id))
+    view = trace.view()
+    adviser.machine(job, view.curves)
+    return next((each.text for each in adviser.advise(job, view, manager.events(job.id), jobs)), "")
 
 
 def _cells(line: JobLine, now: float) -> tuple[str, ...]:
@@ -122,10 +137,14 @@ def _cells(line: JobLine, now: float) -> tuple[str, ...]:
     )
 
 
+def _who(job: Job) -> str:
+    return f"{'job' if job.id > 0 else 'run'} {shown_id(job.id)} {job.name}"
+
+
 def _sentence(line: JobLine, now: float) -> str:
     """What waits and why, what has gone wrong, how long it goes on."""
     job = line.job
-    who = f"{'job' if job.id > 0 else 'run'} {shown_id(job.id)} {job.name}"
+    who = _who(job)
     if job.state.active:
         since = f"runs for {duration(now - job.started)}" if job.started else str(job.state)
         left = f", {duration(line.ends - now)} to go" if line.ends and line.ends > now else ""

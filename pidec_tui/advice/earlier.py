@@ -61,7 +61,8 @@ def _same(facts: Facts, now: float, same: Sequence[Earlier]) -> Advice | None:
     named = ", ".join(str(other.job_id) for other in same[:NAMED]) + (", …" if len(same) > NAMED else "")
     text = f"{now / usual:.2f}× the {facts.unit}s/min of {who} {named} with the same settings"
     lines = (_own(facts, now), *(_median(facts, other) for other in same[:NAMED]))
-    return Advice("earlier-same", f"{text}: look at what else the machine does.", lines, 1 - now / usual)
+    hint = ": look at what else the machine does" if facts.job.state.active else ""
+    return Advice("earlier-same", f"{text}{hint}.", lines, 1 - now / usual)
 
 
 def _one_differs(facts: Facts, now: float, key: str, other: Earlier) -> Advice:

@@ -101,6 +101,11 @@ class Facts:
         return self.job.attempts[-1].started if self.job.attempts else 0.0
 
     @property
+    def waits(self) -> str:
+        """The verb at the beginning of a sentence, by whether the run is over."""
+        return "Waiting" if self.job.state.active else "Waited"
+
+    @property
     def rates(self) -> Line:
         return self.pulse.rates
 

@@ -40,7 +40,7 @@ def waits(facts: Facts) -> Iterator[Advice]:
         yield beside
     data = facts.wait(TIME_DATA_RATIO)
     if data is not None and data.share >= WAIT_SHARE:
-        text = f"Waiting for data {percent(data.share)} of the time: the CPU that gathers batches is the limit"
+        text = f"{facts.waits} for data {percent(data.share)} of the time: the CPU that gathers batches is the limit"
         yield Advice(
             "data", f"{text}{_of_the_rest(facts, data)}.", (_measured(facts, TIME_DATA_RATIO, data),), data.share
         )
@@ -65,7 +65,7 @@ def _of_the_rest(facts: Facts, wait: Wait) -> str:
 
 def _for_events(facts: Facts, wait: Wait, about: tuple[str, str, str, str], count: int) -> Advice:
     key, ratio, what, setting = about
-    text, evidence = f"Waiting for {what} {percent(wait.share)} of the time", [_measured(facts, ratio, wait)]
+    text, evidence = f"{facts.waits} for {what} {percent(wait.share)} of the time", [_measured(facts, ratio, wait)]
     rarer = _rarer(facts, setting, wait.seconds, count)
     if rarer is not None:
         text += f": {rarer[0]}"
@@ -115,8 +115,9 @@ def _beside(facts: Facts) -> Advice | None:
     share = min(lost / whole, 1.0)
     if share < LOST:
         return None
+    ran_or_run = "run" if facts.job.state.active else "ran"
     often, rate = percent(min(ran / whole, 1.0)), percent(slow / usual)
-    text = f"Evaluations run beside it {often} of the time, at {rate} of its rate"
+    text = f"Evaluations {ran_or_run} beside it {often} of the time, at {rate} of its rate"
     medians = f"{slow:,.0f} {facts.unit}s/min in {len(during)} rows while one runs, {usual:,.0f} in {len(alone)} others"
     evidence = [
         f"median {medians}",
@@ -130,7 +131,7 @@ def _beside(facts: Facts) -> Advice | None:
 
 
 def _for_simulators(facts: Facts, wait: Wait) -> Advice:
-    text = f"Waiting for simulators {percent(wait.share)} of the time"
+    text = f"{facts.waits} for simulators {percent(wait.share)} of the time"
     evidence = [_measured(facts, TIME_ENV_WAIT_RATIO, wait)]
     updates = facts.wait(TIME_UPDATE_RATIO)
     if updates is not None and updates.share >= OVERLAPS and facts.job.config.get("overlap") is False:

@@ -199,6 +199,8 @@ def test_where_the_cost_of_one_is_not_known_no_saving_is_made_up() -> None:
     assert only(waiting, "eval").text == "Waiting for evaluations 31% of the time."
     done = replace(waiting, job=replace(waiting.job, step=1_000_000))
     assert only(done, "eval").text == "Waiting for evaluations 31% of the time."
+    over = replace(done, job=replace(done.job, state=JobState.succeeded))
+    assert only(over, "eval").text == "Waited for evaluations 31% of the time."
 
 
 def test_saves_data_and_simulators_are_waited_for_too() -> None:
