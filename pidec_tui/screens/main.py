@@ -19,7 +19,7 @@ from ..refusals import MARK
 from ..widgets.checkpoints import CheckpointTable
 from ..widgets.jobcard import card_lines
 from ..widgets.machine import machine_lines
-from ..widgets.panel import Lines, Panel
+from ..widgets.panel import Lines, Panel, Words
 from ..widgets.queue import QueueTable
 from ..widgets.stack import ChartStack
 from ..widgets.tail import LogTail
@@ -77,9 +77,9 @@ class MainScreen(OverlayKeys):
         self.add_class(f"-tab-{self.tab}")
 
     def body(self) -> ComposeResult:
-        yield Static(id="top")
-        yield Static(id="tabs")
-        yield Static(id="glance")
+        yield Words(id="top")
+        yield Words(id="tabs")
+        yield Words(id="glance")
         with Container(id="panes"):
             yield Static(WELCOME, id="welcome", classes="panel")
             yield QueueTable(id="queue")
@@ -174,7 +174,9 @@ class MainScreen(OverlayKeys):
     def _follow(self) -> None:
         """To a run that has begun since the last look, unless the user has gone elsewhere."""
         board, queue = self.door.board, self.query_one(QueueTable)
-        queue.border_title = "queue · following" if board.follow else "queue · F follows"
+        title = "queue · following" if board.follow else "queue · F follows"
+        if queue.border_title != title:  # telling it draws the whole queue
+            queue.border_title = title
         newest = newest_start(board.shown())
         if not board.follow or newest is None or newest == self._newest:
             return
@@ -190,7 +192,7 @@ class MainScreen(OverlayKeys):
 
     def _show_job(self) -> None:
         self.query_one(ChartStack).show(self.door.board, self.door.clock())
-        self.query_one("#card", Panel).refresh()
+        self.query_one("#card", Panel).renew()
 
     def show_trace(self) -> None:
         self._show_job()
@@ -211,7 +213,7 @@ class MainScreen(OverlayKeys):
             table.show(self.door.board.checkpoints, self.door.clock(), inner_width(table))
 
     def show_machine(self) -> None:
-        self.query_one("#machine", Panel).refresh()
+        self.query_one("#machine", Panel).renew()
         self.show_top()
         self.show_lines()
         self.show_checkpoints()  # they age

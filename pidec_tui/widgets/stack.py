@@ -17,6 +17,7 @@ from ..charts.window import rounded_end
 from ..plans import Plan, plans
 from ..runtraces import Lens, RunTrace, run_trace
 from ..sentences import jobs_ahead, sentence
+from .panel import Words
 from .tail import LogTail
 
 CHARTS = 3
@@ -34,7 +35,7 @@ class ChartStack(Vertical):
         for place in range(CHARTS):
             yield ChartView(id=f"chart{place}", classes="chart")
             if place == 0:
-                yield Static(id="advice")
+                yield Words(id="advice")
         yield LogTail(id="biglog")
 
     def show(self, board: Board, now: float) -> None:
