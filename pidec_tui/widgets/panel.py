@@ -22,14 +22,21 @@ def alike(one: object, other: object) -> bool:
 
 
 class Words(Static):
-    """A Static that does nothing where it is told what it shows, and no new layout where its height is fixed."""
+    """A Static that does nothing where it is told what it shows, and has the screen laid out anew only where its text
+    needs another height."""
 
     _told: object = None
+    _needs = -1  # lines
 
     def update(self, content: VisualType = "", *, layout: bool = True) -> None:
-        if not alike(content, self._told):
-            self._told = content
-            super().update(content, layout=layout and self.styles.is_auto_height)
+        if alike(content, self._told):
+            return
+        self._told = content
+        super().update(content, layout=False)
+        if self.styles.is_auto_height:
+            before, self._needs = self._needs, self.get_content_height(self.size, self.app.size, self.size.width)
+            if layout and self._needs != before:
+                self.refresh(layout=True)
 
 
 class Panel(Widget):

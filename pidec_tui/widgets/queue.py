@@ -107,6 +107,7 @@ class QueueTable(RowList, inherit_bindings=False):
         self._columns: dict[str, int] = {}
         self._board, self._now = Board(), 0.0
         self._jobs: list[Job] = []
+        self._told: dict[int, tuple[Job, object, list[Part]]] = {}  # rows that were made, and of what
 
     def show(self, board: Board, now: float, width: int) -> None:
         """Bring the rows up to date; `width` decides the columns."""
@@ -127,8 +128,13 @@ class QueueTable(RowList, inherit_bindings=False):
 
     def _parts(self, place: int, width: int) -> list[Part]:
         job, board = self._jobs[place], self._board
-        activity = board.activity.get(job.id)
-        return parts(job, activity, self._now, self._columns, self.app.theme_variables, board.overlay.letter(job))
+        activity, letter = board.activity.get(job.id), board.overlay.letter(job)
+        told = (activity, letter, self._now // 60, self._columns, self.app.theme)
+        known = self._told.get(job.id)
+        if known is None or known[0] is not job or known[1] != told:
+            made = parts(job, activity, self._now, self._columns, self.app.theme_variables, letter)
+            known = self._told[job.id] = job, told, made
+        return known[2]
 
     def on_row_list_moved(self, event: RowList.Moved) -> None:
         event.stop()

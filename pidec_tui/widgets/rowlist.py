@@ -52,6 +52,7 @@ class RowList(ScrollView, can_focus=True):
         self._places: list[int] = []  # of lines that have a key
         self._at = 0  # index into `_places`
         self._drawn: dict[int, Strip] = {}  # what is on the screen, by its line
+        self._made: dict[int, tuple[object, Strip]] = {}  # the same with what it was made of
 
     def head(self, width: int) -> Sequence[Part] | None:
         """A line that stays on top; None: there is none."""
@@ -135,10 +136,16 @@ class RowList(ScrollView, can_focus=True):
         place = self.scroll_offset.y + y - int(head is not None)
         if place >= len(self._keys):
             return Strip.blank(width, self.rich_style)
-        self.made += 1
         under = bool(self._places) and place == self._places[self._at]
+        told = (self._make(place, width), under, self.has_focus, place, width)
+        known = self._made.get(y)
+        if known is not None and known[0] == told:
+            return known[1]
+        self.made += 1
         base = self.get_component_rich_style("rowlist--cursor") if under else self.rich_style
-        return self._strip(self._make(place, width), width, base).apply_offsets(0, place)
+        strip = self._strip(told[0], width, base).apply_offsets(0, place)
+        self._made[y] = told, strip
+        return strip
 
     def _strip(self, parts: Sequence[Part], width: int, base: Style) -> Strip:
         segments, room = [], width
@@ -156,6 +163,7 @@ class RowList(ScrollView, can_focus=True):
     def notify_style_update(self) -> None:
         super().notify_style_update()
         self._drawn.clear()
+        self._made.clear()
 
     # --- keys and mouse
 
