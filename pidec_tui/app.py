@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from rich.console import RenderableType
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.dom import DOMNode
@@ -43,6 +44,7 @@ from .refusals import READS_ONLY, refusal
 from .remembering import Remembering
 from .screens.base import BoardScreen, PidecScreen
 from .screens.main import MainScreen
+from .sent import Sent
 
 
 class PidecApp(App[None]):
@@ -95,11 +97,15 @@ class PidecApp(App[None]):
             self.register_theme(each)
         self.theme = theme.chosen()
         self._remembering = Remembering(self, memory)
+        self._sent = Sent()
         self.keys = keys or UserKeys()
         self.set_keymap(self.keys.textual())
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return theme.EXTRA
+
+    def _display(self, screen: Screen[object], renderable: RenderableType | None) -> None:
+        super()._display(screen, self._sent.less(renderable))
 
     def get_default_screen(self) -> Screen[None]:
         return MainScreen()

@@ -1,0 +1,91 @@
+"""What is sent to the terminal: only what differs, and all of it."""
+
+from __future__ import annotations
+
+import random
+
+from rich.color import Color
+from rich.segment import Segment
+from rich.style import Style
+from textual._compositor import ChopsUpdate, LayoutUpdate
+from textual.geometry import Region
+from textual.strip import Strip
+
+from pidec_tui.sent import Sent, difference
+
+STYLES = [Style(color=Color.parse(name)) for name in ("red", "blue", "green")]
+Cells = list[tuple[str, Style | None]]
+
+
+def strip(*parts: tuple[str, int]) -> Strip:
+    return Strip([Segment(text, STYLES[style]) for text, style in parts])
+
+
+def cells(line: Strip) -> Cells:
+    """A cell each; the second one of a wide letter is empty."""
+    found: Cells = []
+    for text, style, _ in line:
+        for letter in text:
+            found += [(letter, style), ("", style)] if letter == "宽" else [(letter, style)]
+    return found
+
+
+def test_only_what_differs_is_drawn() -> None:
+    """Lost: a slow line: a chart that grows by a dot would be sent whole."""
+    before = strip(("loss ", 0), ("0.031", 1), (" best 0.02", 0))
+    assert difference(before, strip(("loss ", 0), ("0.031", 1), (" best 0.02", 0))) == (0, None)
+    skip, rest = difference(before, strip(("loss ", 0), ("0.029", 1), (" best 0.02", 0)))
+    assert rest is not None and (skip, rest.text) == (8, "29")
+    skip, rest = difference(before, strip(("loss ", 0), ("0.031", 2), (" best 0.02", 0)))
+    assert rest is not None and (skip, rest.text) == (5, "0.031")  # a colour is a difference, too
+    assert difference(None, before) == (0, before)
+    assert difference(strip(("宽a", 0)), strip(("宽b", 0)))[0] in (0, 2)  # never half of a wide letter
+
+
+def test_a_terminal_that_is_sent_the_differences_shows_the_whole() -> None:
+    """Lost: the truth on the screen. Four hundred random pictures, in changing layouts, drawn on a model of a terminal
+    by their differences alone."""
+    draw = random.Random(5)
+    width, height = 24, 4
+    terminal: list[Cells] = [[(" ", None)] * width for _ in range(height)]
+    wanted: list[Cells] = [[(" ", None)] * width for _ in range(height)]
+    sent, shown = Sent(), list[dict[int, Strip]]()
+
+    def line(length: int) -> Strip:
+        segments, left = [], length
+        while left:
+            letters = draw.choice(["a", "ab", "⣿", "宽", "    ", "aab"])
+            size = sum(2 if each == "宽" else 1 for each in letters)
+            if size <= left:
+                segments.append(Segment(letters, draw.choice(STYLES)))
+                left -= size
+        return Strip(segments, length)
+
+    for turn in range(400):
+        if turn % 50 == 0:
+            cut = draw.randrange(4, width - 4)
+            shown = []
+        chops: list[dict[int, Strip]] = []
+        spans = []
+        for y in range(height):
+            keep = bool(shown) and draw.random() < 0.5
+            pieces = {x: shown[y][x] if keep else line(end - x) for x, end in ((0, cut), (cut, width))}
+            chops.append(pieces)
+            spans.append((y, 0, width))
+            wanted[y] = cells(pieces[0]) + cells(pieces[cut])
+        shown = chops
+        for x, y, part in sent.changes(ChopsUpdate(chops, spans, [[cut, width]] * height)):
+            drawn = cells(part)
+            terminal[y][x : x + len(drawn)] = drawn
+        assert terminal == wanted
+
+
+def test_a_whole_picture_is_sent_whole_and_begins_anew() -> None:
+    """Lost: what stands on a terminal that was resized, or came back from another program."""
+    sent = Sent()
+    chops = [{0: strip(("abc", 0))}]
+    update = ChopsUpdate(chops, [(0, 0, 3)], [[3]])
+    assert len(sent.changes(update)) == 1 and sent.changes(update) == []
+    whole = LayoutUpdate([list(chops[0].values())], Region(0, 0, 3, 1))
+    assert sent.less(whole) is whole
+    assert len(sent.changes(update)) == 1  # nothing is taken for granted any more
