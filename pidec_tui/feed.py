@@ -118,6 +118,11 @@ class Feed:
         self._beside = keys
         self._wake.set()
 
+    def keep_runner(self, keep: bool) -> None:
+        """Whether to ask for a runner where there is work and none is up."""
+        self._start_runner = keep
+        self._wake.set()
+
     def wake(self) -> None:
         """Look at once: something was just changed."""
         self._next_runner = self._next_machine = 0.0

@@ -120,6 +120,14 @@ def _number(text: str) -> str | int | float:
     return plain
 
 
+def whole_number(text: str) -> int | None:
+    """300k, 1M or 1,000,000 as a number; None where it is none."""
+    try:
+        return int(_number(text.strip()))
+    except (ValueError, OverflowError):
+        return None
+
+
 def values_of(fields: Iterable[FormField], texts: Mapping[str, str]) -> dict[str, Any]:
     """The config's values; a field that must be given and is empty is left out, so that the model says so."""
     return {

@@ -7,11 +7,14 @@ from collections.abc import Iterable
 
 from textual.binding import ActiveBinding
 
-_OF_A_JOB = frozenset({"job.cancel", "job.retry", "job.hold", "job.edit", "job.up", "job.down"})
+_OF_A_JOB = frozenset({
+    "job.cancel", "job.retry", "job.hold", "job.edit", "job.up", "job.down", "job.clone", "job.top", "job.fresh",
+    "job.extend", "group.cancel", "group.hold", "group.retry",
+})  # fmt: skip
 # Whatever else asks the job manager for a change is refused by `PidecApp.act`; these say so before they ask anything.
 CHANGING = _OF_A_JOB | {
-    "queue.new", "form.queue", "new.queue", "new.form", "checkpoints.evaluate", "checkpoints.decorate",
-    "checkpoints.adapt", "checkpoints.resume", "checkpoints.trash",
+    "queue.new", "queue.runner", "job.report", "form.queue", "form.preset", "new.queue", "new.form",
+    "checkpoints.evaluate", "checkpoints.decorate", "checkpoints.adapt", "checkpoints.resume", "checkpoints.trash",
 }  # fmt: skip
 MARK = "read-only"
 READS_ONLY = ("This dashboard only reads: nothing was changed", "pidec-tui without --readonly changes things.")

@@ -23,12 +23,12 @@ from ..sentences import jobs_ahead, sentence
 from ..widgets.jobcard import shown
 from ..widgets.stack import ChartStack
 from ..words import GLYPHS, STATE_COLOURS, duration, moment
-from .job_keys import JobKeys
+from .queue_keys import QueueKeys
 
 _NEWEST_EVENTS = 40
 
 
-class DetailScreen(JobKeys):
+class DetailScreen(QueueKeys):
     """The selected job, whatever becomes of it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
@@ -14,9 +14,11 @@ from textual.widgets import Input, Static
 from pidec_train.protocol.config import parse_config, shell_line
 from pidec_train.protocol.errors import PidecError
 
-from ..forms import FormField, errors_of, form_fields, found_paths, from_text, missing_files, to_text, values_of
+from ..forms import FormField, form_fields, found_paths, from_text, missing_files, to_text, values_of
+from ..formsweep import Axes, axes_of, combinations_of, errors_of_axes, one_of, told
 from ..manager.jobs import Job
 from ..manager.manager import Manager
+from ..manager.presetfile import Draft, save_preset
 from ..manager.presets import Preset, is_from_first
 from ..widgets.fields import FieldRow
 from ..words import plural
@@ -44,13 +46,14 @@ class _Fields(VerticalScroll, inherit_bindings=False):
 
 
 class FormScreen(PidecScreen):
-    """Queues a new job by `ctrl+s`, or changes the given one.
+    """Queues a new job by `ctrl+s`, or changes the given one. Several values in a field make a job for each.
 
     Args:
         kind: of job.
         config: values that differ from the model's defaults.
         preset: where they come from; its name stays with the job.
         job: the queued or held job to change instead of making one.
+        clone: the job that the new one is made from: it runs where that one did, and comes after the same jobs.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -60,13 +63,22 @@ class FormScreen(PidecScreen):
         Binding("up", "app.focus_previous", "previous field", show=False, id="form.previous"),
         Binding("ctrl+n", "next_path", "next path found", id="form.path"),
         Binding("ctrl+o", "unfold", "all settings", id="form.unfold"),
+        Binding("ctrl+t", "preset", "keep as preset", id="form.preset", priority=True),
     ]
 
     def __init__(
-        self, kind: str, config: Mapping[str, Any], *, title: str, preset: Preset | None = None, job: Job | None = None
+        self,
+        kind: str,
+        config: Mapping[str, Any],
+        *,
+        title: str,
+        preset: Preset | None = None,
+        job: Job | None = None,
+        clone: Job | None = None,
     ) -> None:
         super().__init__()
-        self._kind, self._title, self._preset, self._job = kind, title, preset, job
+        self._kind, self._title, self._preset, self._job, self._clone = kind, title, preset, job, clone
+        self._axes: Axes = {}
         self._fields = form_fields(kind)
         self._texts = {f.name: to_text(config[f.name]) if f.name in config else f.default or "" for f in self._fields}
         self._job_rows = JOB_FIELDS if job is None else ()
@@ -116,8 +128,12 @@ class FormScreen(PidecScreen):
 
     def _check(self) -> None:
         """Errors, hints, folding and the command, all from what is typed now."""
-        texts = self._config_texts()
-        errors = errors_of(self._kind, self._fields, texts)
+        typed = self._config_texts()
+        self._axes, wrong = axes_of(self._fields, typed)
+        if self._axes and self._job is not None:
+            wrong.update(dict.fromkeys(self._axes, "one value: this is one job. C makes others from it"))
+        errors = {**errors_of_axes(self._kind, self._fields, typed, self._axes), **wrong}
+        texts = one_of(typed, self._axes)
         after_error = _after_error(self._job_text("after"))
         if after_error:
             errors["after"] = after_error
@@ -127,8 +143,10 @@ class FormScreen(PidecScreen):
             try:
                 config = parse_config(self._kind, values_of(self._fields, texts))
                 missing = missing_files(self._fields, texts, self.door.manager.workspace.root)
-                hints = {**config.hints(), **missing, **self._first_notes(texts)}
+                several = {name: f"a job for each of {', '.join(values)}" for name, values in self._axes.items()}
+                hints = {**config.hints(), **missing, **self._first_notes(texts), **several}
                 line = shell_line(self._kind, config)
+                line = f"{told(self._axes)}. The first: {line}" if self._axes else line
             except PidecError as error:
                 errors[""] = error.line()
         for row in self._rows():
@@ -180,7 +198,7 @@ class FormScreen(PidecScreen):
         return {
             row.field.name: from_text(row.field, row.text)
             for row in self._rows()
-            if row.field.name not in mine and row.text != row.initial
+            if row.field.name not in {*mine, *self._axes} and row.text != row.initial
         }
 
     def action_queue(self) -> None:
@@ -190,31 +208,65 @@ class FormScreen(PidecScreen):
                 wrong[0].edit()
             self.notify("Something is not right yet: see the lines with ✗.", severity="error", timeout=5)
             return
-        changed = self._changed()
-        job, preset = self._job, self._preset
+        job, changed = self._job, self._changed()
         if job is not None:
             self.door.act(lambda manager: manager.edit(job.id, changed), f"Job {job.id} changed")
         else:
-            name = self._job_text("name") or None
-            lane = None if self._job_text("lane") == "usual" else self._job_text("lane")
-            after = _ids(self._job_text("after"))
-            start = (
-                {}
-                if preset
-                else {
-                    f.name: from_text(f, self._texts[f.name])
-                    for f in self._fields
-                    if self._texts[f.name] != (f.default or "")
-                }
-            )
-
-            def make(manager: Manager) -> list[Job]:
-                if preset is not None:
-                    return manager.add_preset_jobs(preset.name, changed, name=name, lane=lane, after=after)
-                return [manager.add(self._kind, {**start, **changed}, name=name, lane=lane, after=after)]
-
-            self.door.queue_jobs(make)
+            self.door.queue_jobs(self._maker(changed))
         self.app.pop_screen()
+
+    def _maker(self, changed: Mapping[str, Any]) -> Callable[[Manager], list[Job]]:
+        """What makes the new jobs from what stands in the form now."""
+        preset, clone, kind = self._preset, self._clone, self._kind
+        sweep = combinations_of(self._fields, self._axes)
+        name = self._job_text("name") or None
+        lane = None if self._job_text("lane") == "usual" else self._job_text("lane")
+        after = _ids(self._job_text("after"))
+        start = {
+            f.name: from_text(f, self._texts[f.name])
+            for f in self._fields
+            if self._texts[f.name] != (f.default or "") and f.name not in self._axes
+        }
+
+        def make(manager: Manager) -> list[Job]:
+            if clone is not None:
+                return manager.clone(clone.id, changed, name=name, lane=lane, after=after, sweep=sweep)
+            if preset is not None:
+                return manager.add_preset_jobs(preset.name, changed, name=name, lane=lane, after=after, sweep=sweep)
+            if sweep:
+                return manager.groups.add(kind, {**start, **changed}, sweep, name=name, lane=lane, after=after)
+            return [manager.add(kind, {**start, **changed}, name=name, lane=lane, after=after)]
+
+        return make
+
+    def action_preset(self) -> None:
+        """Keep what stands here as a preset of the workspace, named as the job."""
+        if self.query_one("#command-line").has_class("-wrong") or self._axes:
+            self.notify("A preset takes one right value in each field.", severity="error", timeout=5)
+            return
+        rows = [row for row in self._rows() if row.field in self._fields and row.text != (row.field.default or "")]
+        lane, before = self._job_text("lane"), self._preset
+        draft = Draft(
+            name=self._job_text("name") or (self._job.name if self._job else ""),
+            kind=self._kind,
+            lane=None if lane in ("", "usual") else lane,
+            first=before.first if before and any(is_from_first(row.text) for row in rows) else None,
+            config={row.field.name: from_text(row.field, row.text) for row in rows},
+        )
+        there = draft.path(self.door.manager.workspace)
+
+        def keep(yes: bool | None) -> None:
+            if yes:
+                said = f"Kept as preset {draft.name}: {there}"
+                self.door.act(lambda m: save_preset(m.workspace, draft, over=True), said)
+
+        if there.exists():
+            from .question import Question
+
+            text = f'There is a preset "{draft.name}" of this workspace. Write over it?'
+            self.app.push_screen(Question(text, "write over it", "keep it"), keep)
+        else:
+            keep(True)
 
     def action_next_path(self) -> None:
         """Fill in the next of the paths that were found."""

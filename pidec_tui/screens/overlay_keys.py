@@ -7,10 +7,10 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 
 from ..overlay import MOST_RUNS, Key, counted
-from .job_keys import JobKeys
+from .queue_keys import QueueKeys
 
 
-class OverlayKeys(JobKeys):
+class OverlayKeys(QueueKeys):
     """Mixed into screens with a queue, whose rows show the marks. `o` draws what is marked."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

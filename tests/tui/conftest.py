@@ -18,6 +18,7 @@ def _still_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("NO_COLOR", raising=False)
     time.tzset()
     monkeypatch.setattr("pidec_tui.manager.control.runner_pid", lambda places: 4001)
+    monkeypatch.setattr("pidec_tui.manager.control.stop_runner", lambda places: True)  # that is not our process
     monkeypatch.setattr("pidec_tui.feed.sample_host", lambda path: HOST)
     monkeypatch.setattr("textual.widgets.Input._toggle_cursor", lambda self: None)  # a picture must not blink
     yield

@@ -42,7 +42,7 @@ async def test_no_key_changes_anything_and_each_says_so(scene: Scene, monkeypatc
     async with watching(scene).run_test(size=(120, 40)) as pilot:
         for job_id in (2, 4, 3):  # one that failed, one that waits, one that runs
             await go(pilot, job_id)
-            for key in ("n", "c", "r", "h", "e", "shift+up", "shift+down"):
+            for key in ("n", "c", "r", "h", "e", "shift+up", "shift+down", *"CTfEXHRP", "exclamation_mark"):
                 pilot.app.clear_notifications()
                 await press(pilot, key)
                 assert SAID in notices(pilot), key

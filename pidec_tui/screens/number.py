@@ -1,0 +1,46 @@
+"""Asking for a number."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+from ..forms import whole_number
+
+
+class NumberScreen(ModalScreen[int | None]):
+    """Gives what was typed, None where it was left.
+
+    Args:
+        example: of what may be typed.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "take", "take it", key_display="enter", id="number.take", priority=True),
+        Binding("escape", "leave", "back", id="number.leave", priority=True),
+    ]
+
+    def __init__(self, text: str, *, example: str) -> None:
+        super().__init__()
+        self._text, self._example = text, example
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="box"):
+            yield Static(self._text, markup=False)
+            yield Input(placeholder=f"for example {self._example}", compact=True, id="number")
+            yield Static("[b $primary]enter[/] go on     [b $primary]esc[/] leave it", classes="answers")
+
+    def action_take(self) -> None:
+        number = whole_number(self.query_one(Input).value)
+        if number is None:
+            self.notify(f"That is no whole number: type one as in {self._example}.", severity="error", timeout=4)
+        else:
+            self.dismiss(number)
+
+    def action_leave(self) -> None:
+        self.dismiss(None)
