@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections.abc import Sequence
 
@@ -75,9 +76,26 @@ class Session:
     def press(self, keys: bytes) -> None:
         os.write(self._screen, keys)
 
-    def close(self, keys: bytes = b"q") -> None:
-        """Ask it to leave, and wait until it has."""
-        self.press(keys)
+    def in_background(self) -> None:
+        """Read what it writes in a thread from now on, until it ends, so that it never waits for a reader."""
+        threading.Thread(target=self._read_on, daemon=True).start()
+
+    def _read_on(self) -> None:
+        try:
+            while os.read(self._screen, 65536):
+                pass
+        except OSError:  # closed: it has left
+            pass
+
+    def end(self) -> None:
+        """End it, whatever its keys are."""
+        self._process.terminate()
+        self._process.wait(timeout=10)
+        os.close(self._screen)
+
+    def close(self) -> None:
+        """Ask the dashboard to leave, and wait until it has."""
+        self.press(b"q")
         try:
             while os.read(self._screen, 65536):
                 pass
@@ -90,3 +108,8 @@ class Session:
 def dashboard(workspace: str, *more: str) -> Sequence[str]:
     """The command that opens the dashboard there, as it was never left: what is remembered would change the picture."""
     return (sys.executable, "-m", "pidec_tui", "--workspace", workspace, "--fresh", *more)
+
+
+def load() -> str:
+    """How busy the machine is, to stand beside what was measured on it."""
+    return f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"

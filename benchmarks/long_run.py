@@ -26,7 +26,7 @@ from pidec_tui.manager.manager import Manager
 from pidec_tui.manager.metriclog import MetricLog
 from pidec_tui.trace import Trace
 
-from ._terminal import Session, dashboard
+from ._terminal import Session, dashboard, load
 
 METRICS, STEPS = 20, 50_000
 LAST = 0.12345  # the newest value: shown as 0.123
@@ -130,6 +130,7 @@ def main() -> None:
         manager.close()
         run = make_wandb(Path(workspace))
         theirs = [leet(run) for _ in range(max(runs // 2, 1))]
+    print(load())
     print(f"{METRICS} metrics x {STEPS:,} steps, job log of {size / 1e6:.0f} MB, seconds, {runs} runs")
     for name, seconds in (
         ("cursor on it -> curves", [first for first, _ in pairs]),

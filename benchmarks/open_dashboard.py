@@ -1,0 +1,179 @@
+"""What a dashboard costs that is open all day: CPU, memory, bytes to the terminal; and whether a trainer notices it.
+
+    python -m benchmarks.open_dashboard [--seconds 60] [--rounds 6] [--workspace DIR] [--jobs 1000]
+
+In fresh pseudo-terminals of 160 x 45. Idle: nothing runs. Live: a job logs a row a second, its charts are on the
+screen. Beside them, where they are installed, other monitors doing nothing but monitor: `wandb leet symon` and `nvitop`
+(which needs an NVIDIA driver). CPU is of the program with all its children, as a share of one core.
+
+Then a short diffusion run by hand, with and without a dashboard that shows it, in turns: iterations a minute by its own
+clock, from its first row of metrics to its last. With one thread a core stays free; with a thread for each core the two
+share. The ratio's interval is a bootstrap over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from pidec_tui.manager.manager import Manager
+
+from ._terminal import Session, dashboard, load
+from .workspace import add_live, make
+
+SETTLES = 4.0  # seconds until a fresh dashboard has read everything
+TRAIN = (
+    *("diffusion", "--env-id", "PushCube-v1", "--demo-path", "bundled:PushCube-v1.h5", "--device", "cpu"),
+    *("--batch-size", "64", "--unet-dims", "32", "64", "--eval-freq", "0", "--save-freq", "0", "--log-freq", "20"),
+)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one program: CPU as a share of a core, MiB resident and its own, bytes a second to the terminal."""
+
+    cpu: float
+    rss: float
+    uss: float
+    sent: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.cpu:6.2%} of a core   {self.rss:4.0f} MB RSS   {self.uss:4.0f} MB USS   {self.sent:6,.0f} bytes/s"
+        )
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """The process and all its children, of which each may be gone in a moment."""
+    first = psutil.Process(pid)
+    return [first, *first.children(recursive=True)]
+
+
+def cpu_seconds(pid: int) -> float:
+    return sum(sum(process.cpu_times()[:2]) for process in family(pid))
+
+
+def cost(session: Session, seconds: float) -> Cost:
+    """Watch a program for so long."""
+    before = cpu_seconds(session.pid)
+    sent = session.drain(seconds)
+    used = cpu_seconds(session.pid) - before
+    memory = [process.memory_full_info() for process in family(session.pid)]
+    rss, uss = sum(each.rss for each in memory) / 1e6, sum(each.uss for each in memory) / 1e6
+    return Cost(used / seconds, rss, uss, sent / seconds)
+
+
+def of_dashboard(workspace: str, seconds: float) -> Cost:
+    session = Session(*dashboard(workspace))
+    session.drain(SETTLES)
+    try:
+        return cost(session, seconds)
+    finally:
+        session.close()
+
+
+def of_other(command: Sequence[str], seconds: float) -> Cost | str:
+    """The cost of another monitor, or why there is none."""
+    session = Session(*command)
+    try:
+        session.drain(SETTLES)
+        return cost(session, seconds)
+    except (OSError, psutil.NoSuchProcess):
+        return "ended at once: " + subprocess.run(command, capture_output=True, text=True, check=False).stderr.strip()
+    finally:
+        session.end()
+
+
+def others(seconds: float) -> dict[str, Cost | str]:
+    found: dict[str, Cost | str] = {}
+    leet = [sys.executable, "-m", "wandb", "leet", "symon"]
+    has_leet = subprocess.run([*leet, "--help"], capture_output=True, check=False).returncode == 0
+    found["wandb leet symon"] = of_other(leet, seconds) if has_leet else "wandb is not installed, or has no leet"
+    nvitop = shutil.which("nvitop")
+    found["nvitop"] = of_other([nvitop], seconds) if nvitop else "not installed"
+    return found
+
+
+def train(workspace: Path, iterations: int, threads: int) -> float:
+    """Iterations a minute of one run by hand, by its own rows."""
+    runs = workspace / "jobs" / "runs"
+    before = set(runs.glob("hand-*"))
+    command = [sys.executable, "-m", "pidec_train", *TRAIN, "--total-iters", str(iterations)]
+    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "PIDEC_WORKSPACE": str(workspace)}
+    subprocess.run(command, check=True, cwd=workspace, env=env, capture_output=True)
+    (folder,) = set(runs.glob("hand-*")) - before
+    (path,) = folder.rglob("metrics.jsonl")
+    rows = [row for line in path.open() if (row := json.loads(line)).get("metrics")]
+    steps, seconds = (float(rows[-1][key] - rows[0][key]) for key in ("step", "time"))
+    return 60 * steps / seconds
+
+
+def slowdown(workspace: Path, rounds: int, iterations: int, threads: int) -> str:
+    """How fast it goes with a dashboard, against without one."""
+    alone: list[float] = []
+    watched: list[float] = []
+    train(workspace, iterations // 4, threads)  # reads everything once
+    for turn in range(rounds):
+        for open_too in (turn % 2 == 0, turn % 2 == 1):
+            session = Session(*dashboard(str(workspace))) if open_too else None
+            if session:
+                session.in_background()
+            (watched if open_too else alone).append(train(workspace, iterations, threads))
+            if session:
+                session.close()
+    ratios = [w / a for w, a in zip(watched, alone, strict=True)]
+    dice = random.Random(0)
+    means = sorted(statistics.median(dice.choices(ratios, k=rounds)) for _ in range(2000))
+    return (
+        f"{threads} thread{'s' if threads > 1 else ''}: alone {statistics.median(alone):,.0f}/min"
+        f" ({min(alone):,.0f}-{max(alone):,.0f}), watched {statistics.median(watched):,.0f}/min"
+        f" ({min(watched):,.0f}-{max(watched):,.0f}), ratio {statistics.median(ratios):.3f}"
+        f" (95 % {means[50]:.3f}-{means[-51]:.3f}) of {rounds} pairs"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.open_dashboard")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--iterations", type=int, default=300, help="of each training run")
+    parser.add_argument("--workspace", metavar="DIR", help="made by benchmarks.workspace before (default: one is made)")
+    parser.add_argument("--jobs", type=int, default=1000)
+    options = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        full = options.workspace or f"{folder}/full"
+        if not options.workspace:
+            make(Path(full), options.jobs).close()
+        print(load(), flush=True)
+        print(f"{'idle':<18}{of_dashboard(full, options.seconds)}", flush=True)
+        manager = Manager.open(full)
+        job = add_live(manager)
+        print(f"{'live':<18}{of_dashboard(full, options.seconds)}", flush=True)
+        manager.cancel(job.id)
+        time.sleep(2.0)
+        manager.stop_runner()
+        manager.close()
+        for name, told in others(options.seconds).items():
+            print(f"{name:<18}{told}", flush=True)
+        trained = Path(folder) / "trained"
+        Manager.open(trained).close()
+        for threads in (1, os.cpu_count() or 1):
+            print(slowdown(trained, options.rounds, options.iterations, threads), flush=True)
+        print(load())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""What the dashboard does not do: counts, where benchmarks/ has seconds. After 60 days there are a thousand jobs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from textual.screen import Screen
+
+from pidec_tui.charts.view import ChartView
+from pidec_tui.feed import Feed
+from pidec_tui.manager.joblog import JobLog
+from pidec_tui.manager.jobs import JobState
+from tests.tui.pressing import go, queue_of
+from tests.tui.scene import FixedGpus, Scene, app_of, settled
+
+# Megabytes of modules, or a long look at what a config may be: for later than the first picture.
+LATE = (
+    "numpy",
+    "pidec_train.protocol.config",
+    "pidec_train.protocol.records",
+    "pidec_tui.manager.repair",
+    "rich.table",
+)
+
+
+@contextmanager
+def counted(owner: type, method: str, patch: pytest.MonkeyPatch) -> Iterator[list[object]]:
+    """The calls of a method, as they come."""
+    calls: list[object] = []
+    real = getattr(owner, method)
+
+    def counting(self: object, *args: object, **more: object) -> object:
+        calls.append(args)
+        return real(self, *args, **more)
+
+    with patch.context() as patched:
+        patched.setattr(owner, method, counting)
+        yield calls
+
+
+def many(scene: Scene, count: int) -> None:
+    """So many jobs that are over, as rows alone."""
+    with scene.log.write():
+        for number in range(scene.log.next_id(), scene.log.next_id() + count):
+            scene.log.insert_job(
+                number,
+                kind="command",
+                name=f"old {number}",
+                state=JobState.succeeded.value,
+                lane="cpu",
+                config='{"command": "true"}',
+                after="[]",
+                position=number,
+                created=1.0,
+                ended=float(number),
+            )
+
+
+def test_the_first_picture_goes_without_what_it_does_not_show() -> None:
+    """Lost: a quarter of a second at every start."""
+    code = f"import pidec_tui.app, sys; print(*[name for name in {LATE} if name in sys.modules])"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == []
+
+
+async def test_rows_that_nobody_sees_are_not_made(scene: Scene) -> None:
+    """Lost: the first picture within its 0.7 s, and every key's answer, in a workspace of 1,000 jobs."""
+    many(scene, 1000)
+    async with app_of(scene).run_test(size=(160, 45)) as pilot:
+        await settled(pilot)
+        queue, seen = queue_of(pilot), queue_of(pilot).size.height
+        assert len(queue.keys) == 1000 and queue.made <= 3 * seen
+        before = queue.made
+        await pilot.press("j")
+        await settled(pilot)
+        assert queue.made - before == 2, "the row that the cursor left, and the one that it is on"
+
+
+async def test_a_row_of_metrics_draws_what_it_changes(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost: a live run for 3 % of a core, and over a slow line."""
+    many(scene, 300)
+    job = scene.add("command", {"command": "true"}, name="live")
+    scene.start(job, ago=600)
+    lines = [
+        {"step": n, "time": 1.79e9 - 600 + n, "metrics": {"loss": 1 / n, "reward": float(n)}} for n in range(1, 60)
+    ]
+    scene.write(job, lines[:-1])
+    async with app_of(scene).run_test(size=(160, 45)) as pilot:
+        await go(pilot, job.id)
+        charts = list(pilot.app.screen.query(ChartView))
+        drawn, made = sum(chart.drawn for chart in charts), queue_of(pilot).made
+        with counted(Screen, "_refresh_layout", monkeypatch) as layouts:
+            scene.write(job, lines[-1:])
+            await settled(pilot)
+        assert sum(chart.drawn for chart in charts) - drawn <= len(charts)
+        assert queue_of(pilot).made - made <= 2, "the live job's row, and no other"
+        assert len(layouts) <= 1
+
+
+def test_a_look_at_an_unchanged_job_log_asks_it_next_to_nothing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost: an idle dashboard for 1 % of a core: it looks twice a second."""
+    many(scene, 1000)
+    feed = Feed(scene.manager, FixedGpus(), lambda message: None, start_runner=False)
+    feed.watch(1)
+    for _ in range(2):
+        feed.tick()
+    with counted(JobLog, "rows", monkeypatch) as queries:
+        feed.tick()
+    assert len(queries) <= 2, "where the selected job's checkpoints are"
