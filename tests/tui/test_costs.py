@@ -23,7 +23,7 @@ LATE = (
     "pidec_train.protocol.config",
     "pidec_train.protocol.records",
     "pidec_tui.manager.repair",
-    "rich.table",
+    "pidec_tui.manager.cli_common",
 )
 
 
