@@ -16,6 +16,7 @@ def _still_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.setenv("PIDEC_THEME", "dark")
     monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")  # one of 16 colours has themes of its own
     time.tzset()
     monkeypatch.setattr("pidec_tui.manager.control.runner_pid", lambda places: 4001)
     monkeypatch.setattr("pidec_tui.manager.control.stop_runner", lambda places: True)  # that is not our process
