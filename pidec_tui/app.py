@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -34,6 +35,7 @@ from .messages import (
     MachineSampled,
     OverlayChanged,
     QueueChanged,
+    RankingRead,
     Refused,
     RunnerSeen,
     TraceChanged,
@@ -254,6 +256,11 @@ class PidecApp(App[None]):
     def on_lines_read(self, message: LinesRead) -> None:
         self.board.lines = message.lines
         self._tell(lambda screen: screen.show_lines())
+
+    def on_ranking_read(self, message: RankingRead) -> None:
+        if message.metric == self.board.ranking.metric:
+            self.board.ranking = replace(self.board.ranking, values=message.values)
+            self._tell(lambda screen: screen.show_queue())
 
     def on_trace_changed(self, message: TraceChanged) -> None:
         if message.trace.job_id == self.board.selected:

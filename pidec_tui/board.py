@@ -13,6 +13,7 @@ from .manager.host import HostSample
 from .manager.jobs import Job, JobEvent
 from .manager.overview import JobLine
 from .overlay import Overlay
+from .ranking import Ranking, ranked
 
 
 @dataclass(frozen=True)
@@ -147,24 +148,29 @@ class Board:
     charts: ChartChoices = field(default_factory=ChartChoices)
     overlay: Overlay = field(default_factory=Overlay)
     layout: Layout = field(default_factory=Layout)
+    ranking: Ranking = field(default_factory=Ranking)
     browser: BrowserChoices = field(default_factory=BrowserChoices)
     watching: WatchChoices = field(default_factory=WatchChoices)
     dismissed: set[str] = field(default_factory=set)  # advice that was put away, as "41:key of the advice"
-    _shown: tuple[object, object, list[Job]] = field(default=(None, None, []), repr=False)
+    _shown: tuple[object, object, object, list[Job]] = field(default=(None, None, None, []), repr=False)
 
     def job(self) -> Job | None:
         """The selected job."""
         return next((job for job in self.shown() if job.id == self.selected), None)
 
     def shown(self) -> list[Job]:
-        """The jobs of the queue in their order, and the runs by hand: behind those that run, too, or at the end."""
+        """The jobs of the queue in their order, and the runs by hand: behind those that run, too, or at the end. What
+        is over may be sorted by a metric."""
         jobs, others = self.jobs or [], self.by_hand
-        if self._shown[0] is self.jobs and self._shown[1] is others:  # asked for some ten times a redraw
-            return self._shown[2]
+        known = self._shown  # asked for some ten times a redraw
+        if known[0] is self.jobs and known[1] is others and known[2] is self.ranking:
+            return known[3]
         active = sum(job.state.active for job in jobs)  # these come first
         running = [job for job in others if job.state.active]
         shown = [*jobs[:active], *running, *jobs[active:], *(job for job in others if not job.state.active)]
-        self._shown = self.jobs, others, shown
+        if self.ranking.metric:
+            shown = ranked(shown, self.ranking)
+        self._shown = self.jobs, others, self.ranking, shown
         return shown
 
     def select(self, job_id: int | None) -> None:

@@ -33,11 +33,13 @@ from .messages import (
     MachineSampled,
     OverlayChanged,
     QueueChanged,
+    RankingRead,
     RunnerSeen,
     TraceChanged,
     Trouble,
 )
 from .overlay import MOST_RUNS, Key, members
+from .ranks import Ranks
 from .runtraces import Groups, RunTrace, run_trace
 from .trace import Trace
 
@@ -92,6 +94,7 @@ class Feed:
         self._groups = Groups()
         self._traces: dict[int, Trace] = {}
         self._clock = clock
+        self._ranks = Ranks(manager)
         self._overview = Overview(manager, clock)
         self._events: tuple[JobEvent, ...] = ()
         self._jobs: list[Job] = []
@@ -116,6 +119,11 @@ class Feed:
     def beside(self, keys: tuple[Key, ...]) -> None:
         """Read these runs, too, from now on."""
         self._beside = keys
+        self._wake.set()
+
+    def rank(self, metric: str, weight: float) -> None:
+        """Read what runs are sorted by, from now on: see `Ranks`."""
+        self._ranks.by(metric, weight)
         self._wake.set()
 
     def keep_runner(self, keep: bool) -> None:
@@ -151,6 +159,9 @@ class Feed:
             self._read_log(selected)
         with self._part("how runs do"):
             self._read_lines()
+        with self._part("sorting"):
+            if self._ranks.read([*self._jobs, *self._by_hand]):
+                self._post(RankingRead(self._ranks.metric, dict(self._ranks.values)))
         with self._part("runs side by side"):
             self._read_beside(self._beside)
         if selected is not None:

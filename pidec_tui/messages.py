@@ -45,6 +45,23 @@ class LinesRead(FeedMessage):
         self.lines = lines
 
 
+class RankingRead(FeedMessage):
+    """The values that runs are sorted by, as far as they were read."""
+
+    def __init__(self, metric: str, values: Mapping[int, float]) -> None:
+        super().__init__()
+        self.metric = metric
+        self.values = values
+
+
+class MetricNamesRead(Message, bubble=False):
+    """The metrics that any job has logged."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self.names = names
+
+
 class TraceChanged(FeedMessage):
     """New metrics or events of the selected job."""
 

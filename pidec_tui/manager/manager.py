@@ -143,6 +143,17 @@ class Manager:
         """What GPUs and host did between two moments (unix seconds), as far as jobs of the queue ran."""
         return self._machine.blocks(after, until)
 
+    def all_metric_names(self) -> list[str]:
+        """The names of all jobs' curves, sorted."""
+        return self._metrics.all_names()
+
+    def tail(self, job_id: int, name: str, count: int) -> list[float]:
+        """The newest `count` values of one curve, oldest first, without those that are no numbers."""
+        if job_id < 0:
+            value = self._by_hand.latest(job_id).get(name)
+            return [] if value is None else [value]
+        return self._metrics.tail(job_id, name, count)
+
     def latest(self, job_id: int) -> dict[str, float | None]:
         """The newest value of each curve, without looking through the curves."""
         return self._by_hand.latest(job_id) if job_id < 0 else self._metrics.latest(job_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from array import array
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -83,6 +84,26 @@ class MetricLog:
         """Names of the job's curves, sorted."""
         sql = "SELECT names.name FROM latest JOIN names ON names.id = latest.name WHERE job = ? ORDER BY names.name"
         return [row[0] for row in self._log.rows(sql, (job,))]
+
+    def all_names(self) -> list[str]:
+        """Names of all jobs' curves, sorted."""
+        return [row[0] for row in self._log.rows("SELECT name FROM names ORDER BY name")]
+
+    def tail(self, job: int, name: str, count: int) -> list[float]:
+        """The newest `count` values of a curve, oldest first, but for those that are no numbers."""
+        if name not in self.latest(job):
+            return []
+        sql = (
+            "SELECT vals, metric_sets.names FROM metric_rows JOIN metric_sets ON metric_sets.id = metric_rows.names "
+            "WHERE job = ? AND EXISTS (SELECT 1 FROM json_each(metric_sets.names) WHERE value = ?) "
+            "ORDER BY metric_rows.id DESC LIMIT ?"
+        )
+        found = []
+        for vals, names in self._log.rows(sql, (job, name, count)):
+            value = array("d", vals)[json.loads(names).index(name)]
+            if not math.isnan(value):
+                found.append(value)
+        return found[::-1]
 
     def latest(self, job: int) -> dict[str, float | None]:
         """The newest value of each curve."""

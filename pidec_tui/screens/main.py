@@ -25,7 +25,7 @@ from ..widgets.stack import ChartStack
 from ..widgets.tail import LogTail
 from ..words import plural
 from .base import inner_width
-from .overlay_keys import OverlayKeys
+from .ranking_keys import RankingKeys
 
 TABS = ("queue", "charts", "log", "machine")  # of a terminal with room for one pane only
 _NEED_A_RUNNER = {state for state in JobState if not state.finished and state is not JobState.held}
@@ -42,7 +42,7 @@ You can close this window at any time, or lose the connection: jobs go on, and a
 [b $primary]?[/] shows all keys."""
 
 
-class MainScreen(OverlayKeys):
+class MainScreen(RankingKeys):
     """The queue, and everything about the job that its cursor is on."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -174,7 +174,8 @@ class MainScreen(OverlayKeys):
     def _follow(self) -> None:
         """To a run that has begun since the last look, unless the user has gone elsewhere."""
         board, queue = self.door.board, self.query_one(QueueTable)
-        title = "queue · following" if board.follow else "queue · F follows"
+        words = ("queue", "following" if board.follow else "F follows", board.ranking.told(board.charts.smooth))
+        title = " · ".join(word for word in words if word)
         if queue.border_title != title:  # telling it draws the whole queue
             queue.border_title = title
         newest = newest_start(board.shown())

@@ -14,25 +14,28 @@ from ..board import Activity, Board
 from ..charts.ticks import number
 from ..manager.byhand import shown_id
 from ..manager.jobs import Job
+from ..ranking import Ranking
 from ..sentences import ends, progress, share_done
-from ..words import GLYPHS, STATE_COLOURS, bar
+from ..words import GLYPHS, STATE_COLOURS, bar, percent
 from .rowlist import Part, RowList
 
-_WIDTHS = {"id": 4, "state": 12, "bar": 7, "done": 6, "rate": 6, "ends": 10}
+_WIDTHS = {"id": 4, "state": 12, "bar": 7, "done": 6, "rate": 6, "ends": 10, "ranked": 8}
 _HEADS = {"id": " # ", "state": "state", "name": "name", "bar": "done", "done": "", "rate": "/min", "ends": "ETA"}
 _LEAST_NAME = 10
 
 
-def columns_for(width: int) -> dict[str, int]:
-    """Column -> cells. Id, state, name and share done always; then ETA, rate and the bar, while the name keeps room."""
+def columns_for(width: int, ranked: bool = False) -> dict[str, int]:
+    """Column -> cells. Id, state, name and share done always; then ETA, rate and the bar, while the name keeps room.
+    What the runs are sorted by comes before all these."""
     chosen = ["id", "state", "name", "done"]
+    chosen += ["ranked"] if ranked else []
     left = width - sum(_WIDTHS.get(column, 0) for column in chosen) - 1
     for column, keep in (("ends", _LEAST_NAME), ("rate", _LEAST_NAME + 4), ("bar", _LEAST_NAME + 10)):
         if left - _WIDTHS[column] < keep:
             break
         left -= _WIDTHS[column]
         chosen.append(column)
-    order = ["id", "state", "name", "bar", "done", "rate", "ends"]
+    order = ["id", "state", "name", "ranked", "bar", "done", "rate", "ends"]
     return {c: _WIDTHS.get(c, max(left, _LEAST_NAME)) for c in order if c in chosen}
 
 
@@ -52,8 +55,10 @@ def parts(
     columns: Mapping[str, int],
     colours: Mapping[str, str],
     letter: str = "",
+    value: str = "",
 ) -> list[Part]:
-    """One row of the table. `letter`: of a job that is marked to be drawn beside others."""
+    """One row of the table. `letter`: of a job that is marked to be drawn beside others. `value`: what it is sorted
+    by."""
     quiet = colours["muted"] if job.state.finished else ""
     share = share_done(job)
     full, rest = bar(share, _WIDTHS["bar"] - 1) if share is not None else ("", "")
@@ -69,9 +74,18 @@ def parts(
         "bar": [(full, quiet or colours["primary"]), (rest, colours["faint"])],
         "done": [(f"{progress(job):>4}", quiet)],
         "rate": [(rate, "")],
+        "ranked": [(f"{value:>7}", "" if value else quiet)],
         "ends": [(ends(job, activity, now), quiet)],
     }
     return [part for column, width in columns.items() for part in filled(made[column], width)]
+
+
+def ranked_text(ranking: Ranking, job_id: int) -> str:
+    """A job's value of what the runs are sorted by, as a cell; "" where it has none."""
+    value = ranking.values.get(job_id)
+    if value is None:
+        return ""
+    return percent(value) if ranking.metric.endswith(("success_rate", "success_at_end")) else number(value)
 
 
 def filled(cell: list[Part], width: int) -> list[Part]:
@@ -112,7 +126,12 @@ class QueueTable(RowList, inherit_bindings=False):
     def show(self, board: Board, now: float, width: int) -> None:
         """Bring the rows up to date; `width` decides the columns."""
         first = not self._jobs
-        self._board, self._now, self._jobs, self._columns = board, now, board.shown(), columns_for(width)
+        self._board, self._now, self._jobs, self._columns = (
+            board,
+            now,
+            board.shown(),
+            columns_for(width, bool(board.ranking.metric)),
+        )
         self.bring([str(job.id) for job in self._jobs])
         if first:
             self.go_to(str(board.selected))  # the one that is remembered
@@ -123,16 +142,18 @@ class QueueTable(RowList, inherit_bindings=False):
         return "".join(text for text, _ in self._parts(place, self.size.width))
 
     def head(self, width: int) -> list[Part]:
-        heads = {**_HEADS, "done": "" if "bar" in self._columns else "done"}
+        short = self._board.ranking.metric.rpartition("/")[2][:7]
+        heads = {**_HEADS, "ranked": f"{short:>7}", "done": "" if "bar" in self._columns else "done"}
         return [(set_cell_size(heads[column], cells), "") for column, cells in self._columns.items()]
 
     def _parts(self, place: int, width: int) -> list[Part]:
         job, board = self._jobs[place], self._board
         activity, letter = board.activity.get(job.id), board.overlay.letter(job)
-        told = (activity, letter, self._now // 60, self._columns, self.app.theme)
+        value = ranked_text(board.ranking, job.id)
+        told = (activity, letter, value, self._now // 60, self._columns, self.app.theme)
         known = self._told.get(job.id)
         if known is None or known[0] is not job or known[1] != told:
-            made = parts(job, activity, self._now, self._columns, self.app.theme_variables, letter)
+            made = parts(job, activity, self._now, self._columns, self.app.theme_variables, letter, value)
             known = self._told[job.id] = job, told, made
         return known[2]
 
