@@ -12,10 +12,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal, Vertical
 from textual.content import Content
+from textual.timer import Timer
 from textual.widgets import Static
 
 from pidec_train.protocol.episodes import Episode
 
+from ..board import WatchChoices
 from ..manager.jobs import Job
 from ..motion.takes import Take, starts
 from ..motion.tasks import CONTROL_HZ, Look, Task, task_of
@@ -26,9 +28,9 @@ if TYPE_CHECKING:
     from ..motion.draw import Floats
 
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0)
-FRAMES_PER_SECOND = 20  # that are drawn; at 4 x every fourth state
+FRAMES = (2, 5, 10, 20)  # pictures a second: what a slow line carries, and what looks smooth
 HOLD = CONTROL_HZ  # states that the end stays, before it begins anew
-_LONGEST_TICK = 0.25  # seconds; after a longer silence (a suspended terminal) it goes on where it was
+_LONGEST_TICK = 1.5  # pictures; after a longer silence (a suspended terminal) it goes on where it was
 _MARKS: dict[Look, str] = {"object": "□", "other": "▭", "goal": "┄"}
 
 
@@ -48,6 +50,7 @@ class WatchScreen(PidecScreen):
         Binding("left,left_square_bracket", "step(-1)", "step back", show=False, key_display="←", id="watch.back"),
         Binding("plus,equals_sign", "speed(1)", "faster", key_display="+", id="watch.faster"),
         Binding("minus", "speed(-1)", "slower", key_display="-", id="watch.slower"),
+        Binding("f", "frames", "pictures a second", show=False, id="watch.frames"),
         Binding("g,home", "rewind", "from the start", show=False, id="watch.rewind"),
         Binding("tab", "turn", "other view", id="watch.view"),
         Binding("escape", "app.pop_screen", "back", id="watch.leave"),
@@ -60,11 +63,17 @@ class WatchScreen(PidecScreen):
         self._seeds = starts(takes)
         self._start = 0  # index into the seeds
         self._at = 0.0  # states since the start; goes on past the end for as long as it holds
-        self._speed = SPEEDS.index(1.0)
+        choices = self.choices
+        self._speed = min(range(len(SPEEDS)), key=lambda place: abs(SPEEDS[place] - choices.speed))
+        self._ticks: Timer | None = None
         self._playing = True
         self._last = time.monotonic()
         self._view = 0  # where there is room for one
         self._columns: list[_Column] = []
+
+    @property
+    def choices(self) -> WatchChoices:
+        return self.door.board.watching
 
     def body(self) -> ComposeResult:
         yield Static(id="watch-title", classes="title")
@@ -76,7 +85,12 @@ class WatchScreen(PidecScreen):
     def on_mount(self) -> None:
         self.set_class(len(self._takes) == 1, "-single")
         self._bring()
-        self.set_interval(1 / FRAMES_PER_SECOND, self._tick)
+        self._begin_to_tick()
+
+    def _begin_to_tick(self) -> None:
+        if self._ticks is not None:
+            self._ticks.stop()
+        self._ticks = self.set_interval(1 / self.choices.frames, self._tick)
 
     def on_resize(self, event: events.Resize) -> None:
         super().on_resize(event)
@@ -136,7 +150,7 @@ class WatchScreen(PidecScreen):
 
     def _tick(self) -> None:
         now = time.monotonic()
-        passed, self._last = min(now - self._last, _LONGEST_TICK), now
+        passed, self._last = min(now - self._last, _LONGEST_TICK / self.choices.frames), now
         if not self._playing or not self.is_current:
             return
         self._at += passed * CONTROL_HZ * SPEEDS[self._speed]
@@ -166,7 +180,14 @@ class WatchScreen(PidecScreen):
 
     def action_speed(self, by: int) -> None:
         self._speed = min(max(self._speed + by, 0), len(SPEEDS) - 1)
+        self.choices.speed = SPEEDS[self._speed]
         self._say()
+
+    def action_frames(self) -> None:
+        """More pictures a second; after the most, the fewest."""
+        self.choices.frames = next((each for each in FRAMES if each > self.choices.frames), FRAMES[0])
+        self._begin_to_tick()
+        self.notify(f"{self.choices.frames} pictures a second. A slow line carries 2 or 5.", timeout=3)
 
     def action_start(self, by: int) -> None:
         if len(self._seeds) == 1:

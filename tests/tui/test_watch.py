@@ -21,7 +21,7 @@ from pidec_tui.screens.main import MainScreen
 from pidec_tui.screens.watch import WatchScreen
 from pidec_tui.widgets.checkpoints import CheckpointTable
 from pidec_tui.widgets.motionview import MotionView
-from tests.tui.pressing import go, keys, notices
+from tests.tui.pressing import board_of, go, keys, notices
 from tests.tui.scene import Scene, app_of, decorated, episodes, pressed, settled
 
 
@@ -101,6 +101,23 @@ async def test_other_starts_and_speeds(scene: Scene) -> None:
         assert "4×" in said(pilot)
         await pressed(pilot, *["minus"] * 5)
         assert "0.25×" in said(pilot)
+
+
+@keys("watch.frames")
+async def test_f_changes_how_many_pictures_a_second_are_drawn(scene: Scene) -> None:
+    """Lost: watching over a line that carries five pictures a second, or smoothly over one that carries more."""
+    job = decorated(scene)
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        screen = await watching(pilot, job.id, "space")
+        seen = [board_of(pilot).watching.frames]
+        for _ in range(4):
+            await pressed(pilot, "f")
+            seen.append(board_of(pilot).watching.frames)
+        assert seen == [5, 10, 20, 2, 5] and "5 pictures a second" in notices(pilot)
+        ticks = screen._ticks
+        assert ticks is not None and ticks._interval == pytest.approx(1 / 5)
+        await pressed(pilot, "plus", "escape", "v")
+        assert board_of(pilot).watching.speed == 2 and "2×" in said(pilot)  # as it was left
 
 
 async def test_it_begins_anew_at_the_end(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
