@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .advice import Advice
 from .charts.series import Curve, XKind
 from .manager.gpus import GpuSample
 from .manager.host import HostSample
@@ -14,6 +14,9 @@ from .manager.jobs import Job, JobEvent
 from .manager.overview import JobLine
 from .overlay import Overlay
 from .ranking import Ranking, ranked
+
+if TYPE_CHECKING:  # its rules take long to import, and a first picture has no advice
+    from .advice import Advice
 
 
 @dataclass(frozen=True)

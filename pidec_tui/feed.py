@@ -3,6 +3,7 @@ whatever happens: what cannot be read is said once, tried again, and said to be 
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import threading
@@ -11,13 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual.message import Message
 
 from pidec_train.protocol.errors import PidecError
 from pidec_train.protocol.rundir import BEST, LAST, list_checkpoints, read_checkpoint_info
 
-from .advising import Adviser
 from .board import Activity, CheckpointRow, Machine
 from .manager.gpus import GpuMonitor
 from .manager.host import sample_host
@@ -43,7 +44,11 @@ from .ranks import Ranks
 from .runtraces import Groups, RunTrace, run_trace
 from .trace import Trace
 
+if TYPE_CHECKING:
+    from .advising import Adviser
+
 POLL = 0.5  # seconds between two looks at the job log
+BREATH = 0.1  # seconds behind the first look, in which the queue is drawn: two threads would be in each other's way
 MACHINE_EVERY = 2.0
 ADVICE_EVERY = 5.0
 BY_HAND_EVERY = 2.0
@@ -89,7 +94,6 @@ class Feed:
         self._wake = threading.Event()
         self._selected: int | None = None
         self._tell_anew = False
-        self._adviser = Adviser(manager, lambda job: self._overview.pulse(job), clock)
         self._beside: tuple[Key, ...] = ()  # runs that are drawn side by side
         self._groups = Groups()
         self._traces: dict[int, Trace] = {}
@@ -107,6 +111,12 @@ class Feed:
         self._next_runner = 0.0
         self._runner_error: PidecError | None = None
         self._work_waits = False  # a job is queued or active: it needs a runner
+
+    @functools.cached_property
+    def _adviser(self) -> Adviser:
+        from .advising import Adviser  # late: its rules take long to import, and the queue is looked at first
+
+        return Adviser(self.manager, lambda job: self._overview.pulse(job), self._clock)
 
     # --- called from the UI thread
 
@@ -143,6 +153,9 @@ class Feed:
     # --- the thread
 
     def run(self) -> None:
+        with self._part("job log"):
+            self._read_log(None)
+        self._stop.wait(BREATH)
         while not self._stop.is_set():
             self._wake.clear()
             self.tick()

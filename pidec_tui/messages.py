@@ -9,15 +9,15 @@ from textual.message import Message
 
 from pidec_train.protocol.errors import PidecError
 
-from .advice import Advice
 from .board import Activity, CheckpointRow, Machine, TraceView
 from .manager.jobs import Alert, Job, JobEvent
 from .manager.overview import JobLine
-from .motion.takes import Take
 
-if TYPE_CHECKING:  # the browser is seldom the first thing that is looked at
+if TYPE_CHECKING:  # what is seldom looked at first: advice, the browser, episodes
+    from .advice import Advice
     from .manager.catalogue import Catalogue, Entry
     from .manager.catalogue_order import Lineage
+    from .motion.takes import Take
     from .overlay import Key
     from .runtraces import RunTrace
 
