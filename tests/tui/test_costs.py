@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from textual.app import App, ComposeResult
 from textual.screen import Screen
 
 from pidec_tui.charts.view import ChartView
 from pidec_tui.feed import Feed
 from pidec_tui.manager.joblog import JobLog
 from pidec_tui.manager.jobs import JobState
+from pidec_tui.widgets.panel import Words
 from tests.tui.pressing import go, queue_of
 from tests.tui.scene import FixedGpus, Scene, app_of, settled
 
@@ -80,7 +82,7 @@ async def test_rows_that_nobody_sees_are_not_made(scene: Scene) -> None:
         assert queue.made - before == 2, "the row that the cursor left, and the one that it is on"
 
 
-async def test_a_row_of_metrics_draws_what_it_changes(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_row_of_metrics_draws_what_it_changes(scene: Scene) -> None:
     """Lost: a live run for 3 % of a core, and over a slow line."""
     many(scene, 300)
     job = scene.add("command", {"command": "true"}, name="live")
@@ -93,12 +95,33 @@ async def test_a_row_of_metrics_draws_what_it_changes(scene: Scene, monkeypatch:
         await go(pilot, job.id)
         charts = list(pilot.app.screen.query(ChartView))
         drawn, made = sum(chart.drawn for chart in charts), queue_of(pilot).made
-        with counted(Screen, "_refresh_layout", monkeypatch) as layouts:
-            scene.write(job, lines[-1:])
-            await settled(pilot)
-        assert sum(chart.drawn for chart in charts) - drawn <= len(charts)
+        scene.write(job, lines[-1:])
+        await settled(pilot)
+        # Each once, and one more where the sentence under the first chart takes a line from it or gives it one.
+        assert sum(chart.drawn for chart in charts) - drawn <= len(charts) + 1
         assert queue_of(pilot).made - made <= 2, "the live job's row, and no other"
-        assert len(layouts) <= 1
+
+
+class _WordsApp(App[None]):
+    CSS = "Words { height: auto; }"
+
+    def compose(self) -> ComposeResult:
+        yield Words("one")
+
+
+async def test_other_words_of_the_same_height_move_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost: half of an idle dashboard's cost: the whole screen laid out anew for a sentence that says a minute more."""
+    async with _WordsApp().run_test() as pilot:
+        words = pilot.app.query_one(Words)
+        words.update("ends in 3 min")
+        await pilot.pause()
+        with counted(Screen, "_refresh_layout", monkeypatch) as layouts:
+            words.update("ends in 2 min")
+            await pilot.pause()
+            assert not layouts and str(words.render()) == "ends in 2 min"
+            words.update("ends in 2 min\nand then?")
+            await pilot.pause()
+        assert layouts and words.size.height == 2
 
 
 def test_a_look_at_an_unchanged_job_log_asks_it_next_to_nothing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
