@@ -292,13 +292,18 @@ class PidecApp(App[None]):
 
     def on_runner_seen(self, message: RunnerSeen) -> None:
         self.board.runner_pid, self.board.runner_known = message.pid, True
+        if message.instead_of is not None:
+            text = (
+                f"Process {message.instead_of} was gone; process {message.pid} goes on. Jobs that ran were not touched."
+            )
+            self.notify(text, title="runner", severity="warning", timeout=10)
         self._tell(lambda screen: screen.show_top())
 
     def on_trouble(self, message: Trouble) -> None:
         self.board.troubles[message.part] = message.text
         if message.text:  # whole: the top line shows it for as long as it lasts, but may cut off what to do about it
             self.notify(message.text, title=message.part, severity="warning", timeout=10, markup=False)
-        else:
+        elif not message.quiet:
             self.notify(f"{message.part}: works again", timeout=4)
         self._tell(lambda screen: screen.show_top())
 

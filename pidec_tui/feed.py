@@ -20,6 +20,7 @@ from pidec_train.protocol.errors import PidecError
 from pidec_train.protocol.rundir import BEST, LAST, list_checkpoints, read_checkpoint_info
 
 from .board import Activity, CheckpointRow, Machine
+from .faults import Behind, LostGpus, check_run_folder, check_workspace
 from .manager.gpus import GpuMonitor
 from .manager.host import sample_host
 from .manager.jobs import Job, JobEvent, JobState
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
 POLL = 0.5  # seconds between two looks at the job log
 BREATH = 0.1  # seconds behind the first look, in which the queue is drawn: two threads would be in each other's way
 MACHINE_EVERY = 2.0
-ADVICE_EVERY = 5.0
 BY_HAND_EVERY = 2.0
 LINES_EVERY = 5.0  # whether a run has stalled is a matter of time alone
 RUNNER_EVERY = 10.0  # a runner that cannot start is not asked for more often than this
@@ -98,6 +98,8 @@ class Feed:
         self._groups = Groups()
         self._traces: dict[int, Trace] = {}
         self._clock = clock
+        self._behind, self._lost = Behind(manager), LostGpus()
+        self._runner: int | None = None  # the process at the look before
         self._ranks = Ranks(manager)
         self._overview = Overview(manager, clock)
         self._events: tuple[JobEvent, ...] = ()
@@ -167,6 +169,9 @@ class Feed:
             self._tell_anew = False
             for part in ("trace", "advice", "advice told", "log file", "checkpoints"):
                 self._seen.pop(part, None)
+            for part in {"log file", "checkpoints", "run folder"} & self._troubles:  # of the job before
+                self._troubles.discard(part)
+                self._post(Trouble(part, "", quiet=True))
         selected = self._selected
         with self._part("job log"):
             self._read_log(selected)
@@ -182,12 +187,19 @@ class Feed:
                 self._read_tail(selected)
             with self._part("checkpoints"):
                 self._read_checkpoints(selected)
+            with self._part("run folder"):
+                for job in (job for job in self._jobs if job.id == selected):
+                    check_run_folder(self.manager, job)
         now = time.monotonic()
         if now >= self._next_machine:
             # The CPU's load is measured since the look before: after the first one, look again soon.
             self._next_machine = now + (MACHINE_EVERY if self.ticks else POLL)
             with self._part("machine"):
                 self._read_machine()
+            with self._part("workspace"):
+                check_workspace(self.manager.workspace.root)
+            with self._part("metrics"):
+                self._behind.check(self._jobs)
             with self._part("runner"):
                 self._look_after_runner(now)
         self.ticks += 1
@@ -276,8 +288,7 @@ class Feed:
         view = replace(view, machine=self._adviser.machine(job, view.curves))
         if self._changed("trace", (job_id, trace.last_row, len(events), self._adviser.last_sample)):
             self._post(TraceChanged(view, events))
-        now = time.monotonic() // ADVICE_EVERY if job.state.active else 0
-        if self._changed("advice", (job, trace.last_row, len(events), now, self._adviser.compared)):
+        if self._adviser.is_due(job) and self._changed("advice", (job, trace.last_row, self._adviser.compared)):
             advice = self._adviser.advise(job, view, events, self._jobs)
             if self._changed("advice told", (job_id, advice)):
                 self._post(AdviceChanged(job_id, advice))
@@ -339,6 +350,7 @@ class Feed:
         machine = Machine(gpus, self.monitor.why_none, sample_host(self.manager.workspace.root))
         self._adviser.sampled(machine)
         self._post(MachineSampled(machine))
+        self._lost.check(machine)
 
     def _look_after_runner(self, now: float) -> None:
         pid = self.manager.runner_pid()
@@ -351,9 +363,10 @@ class Feed:
                     self._runner_error = error
             if self._runner_error is not None:
                 raise self._runner_error  # until it is tried again, the trouble stays
+        before, self._runner = self._runner, pid
         if self._changed("runner", ("pid", pid)):
             self._seen.pop("job log", None)  # what a queued job waits for depends on it
-            self._post(RunnerSeen(pid))
+            self._post(RunnerSeen(pid, before if pid is not None and pid != before else None))
 
 
 def checkpoint_rows(folder: Path) -> tuple[CheckpointRow, ...]:

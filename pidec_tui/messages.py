@@ -120,20 +120,22 @@ class MachineSampled(FeedMessage):
 
 
 class RunnerSeen(FeedMessage):
-    """Whether a runner is up; None: none is."""
+    """Whether a runner is up; None: none is. `instead_of`: the one that was gone, for which this one was started."""
 
-    def __init__(self, pid: int | None) -> None:
+    def __init__(self, pid: int | None, instead_of: int | None = None) -> None:
         super().__init__()
         self.pid = pid
+        self.instead_of = instead_of
 
 
 class Trouble(Message, bubble=False):
-    """A part of the feed does not work right now, or ("" as text) works again."""
+    """A part of the feed does not work right now, or ("" as text) works again; `quiet`: it concerns nobody any more."""
 
-    def __init__(self, part: str, text: str) -> None:
+    def __init__(self, part: str, text: str, *, quiet: bool = False) -> None:
         super().__init__()
         self.part = part
         self.text = text
+        self.quiet = quiet
 
 
 class EpisodesRead(Message, bubble=False):

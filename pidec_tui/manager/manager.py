@@ -143,6 +143,10 @@ class Manager:
         """What GPUs and host did between two moments (unix seconds), as far as jobs of the queue ran."""
         return self._machine.blocks(after, until)
 
+    def taken_in(self, job_id: int, attempt: int) -> int:
+        """How many bytes of an attempt's metrics.jsonl the job log has."""
+        return int(self._log.attempt_columns(job_id, attempt, "offset")[0])
+
     def all_metric_names(self) -> list[str]:
         """The names of all jobs' curves, sorted."""
         return self._metrics.all_names()

@@ -141,6 +141,8 @@ class Watch:
             if end is not None:
                 return endings.of_event(end)
             give_up(folder, uuid.uuid4().hex)
+            if started is None and job.state is not JobState.starting and attempt.state != "starting":
+                return Ending(JobState.interrupted, "its run folder was removed")
             if started is None:
                 self._never_started(job, attempt, token)
                 return None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -12,14 +15,24 @@ from pidec_tui.widgets.fields import FieldRow
 from pidec_tui.widgets.queue import QueueTable
 from tests.tui.scene import settled
 
-PRESSED: set[str] = set()
+PRESSED: dict[str, set[str]] = {}  # by id of binding: what the tests that claim to press it have in their code
 Test = Callable[..., Any]
 
 
 def keys(*ids: str) -> Callable[[Test], Test]:
-    """Marks a test as the one that presses these bindings."""
-    PRESSED.update(ids)
-    return lambda test: test
+    """Marks a test as the one that presses these bindings. `test_keys` holds its code against that claim."""
+
+    def mark(test: Test) -> Test:
+        code = ast.parse(textwrap.dedent(inspect.getsource(test)))
+        said = {each.value for each in ast.walk(code) if isinstance(each, ast.Constant) and isinstance(each.value, str)}
+        for starred in (each for each in ast.walk(code) if isinstance(each, (ast.Starred, ast.For))):
+            text = starred.value if isinstance(starred, ast.Starred) else starred.iter
+            said |= set(text.value) if isinstance(text, ast.Constant) and isinstance(text.value, str) else set()
+        for name in ids:
+            PRESSED.setdefault(name, set()).update(said)
+        return test
+
+    return mark
 
 
 def queue_of(pilot: Pilot[Any]) -> QueueTable:

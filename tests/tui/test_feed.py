@@ -11,16 +11,27 @@ import pytest
 from textual.message import Message
 
 from pidec_train.protocol.errors import PidecError
+from pidec_tui.faults import Behind
 from pidec_tui.feed import Feed, checkpoint_rows, plain_lines
+from pidec_tui.manager.gpus import GpuMonitor
 from pidec_tui.manager.jobs import JobState
-from pidec_tui.messages import CheckpointsChanged, LogChanged, MachineSampled, QueueChanged, TraceChanged, Trouble
-from tests.tui.scene import H200, NOW, FixedGpus, Scene, training
+from pidec_tui.messages import (
+    CheckpointsChanged,
+    LogChanged,
+    MachineSampled,
+    QueueChanged,
+    RunnerSeen,
+    TraceChanged,
+    Trouble,
+)
+from tests.fakes.fake_pynvml import FakeGpu, FakeNvml
+from tests.tui.scene import GIB, H200, NOW, FixedGpus, Scene, training
 
 
 class Listener:
     """A feed whose messages are kept."""
 
-    def __init__(self, scene: Scene, monitor: FixedGpus | None = None) -> None:
+    def __init__(self, scene: Scene, monitor: GpuMonitor | None = None) -> None:
         self.said: list[Message] = []
         self.feed = Feed(scene.manager, monitor or FixedGpus([H200]), self.said.append, start_runner=False)
 
@@ -196,3 +207,92 @@ def test_a_runner_is_asked_for_when_there_is_work_and_not_too_often(
     listener.feed.wake()  # the user did something: now is a good moment
     listener.tick()
     assert len(asked) == 2
+
+
+def troubles(listener: Listener) -> list[tuple[str, str]]:
+    """What is said of a look: which part, and what."""
+    listener.feed._next_machine = 0.0
+    return [(m.part, m.text) for m in listener.tick() if isinstance(m, Trouble)]
+
+
+def test_a_run_folder_that_is_gone_is_a_notice_while_its_job_is_looked_at(scene: Scene) -> None:
+    """Lost: why a job has no log any more."""
+    job, other = running(scene), scene.add("command", {"command": "true"}, name="other")
+    listener = Listener(scene)
+    listener.feed.watch(job.id)
+    assert troubles(listener) == []
+    folder = scene.manager.workspace.run(job.id).path
+    folder.rename(folder.with_name("gone"))
+    ((part, text),) = troubles(listener)
+    assert part == "run folder" and f"the folder of job {job.id} is gone" in text
+    assert troubles(listener) == []
+    listener.feed.watch(other.id)
+    told = [m for m in listener.tick() if isinstance(m, Trouble)]
+    assert [(m.part, m.text, m.quiet) for m in told] == [("run folder", "", True)], "it is not well: nobody asks"
+    listener.feed.watch(job.id)
+    assert len(troubles(listener)) == 1
+    folder.with_name("gone").rename(folder)
+    assert troubles(listener) == [("run folder", "")]
+
+
+def test_a_workspace_that_is_gone_is_a_notice_and_back_again_one_too(scene: Scene) -> None:
+    """Lost: that the numbers on the screen are those of before the disk was unmounted."""
+    listener = Listener(scene)
+    listener.tick()
+    root = scene.manager.workspace.root
+    root.rename(root.with_name("gone"))
+    assert "workspace" in dict(troubles(listener))
+    root.with_name("gone").rename(root)
+    assert ("workspace", "") in troubles(listener)
+
+
+def test_a_job_log_that_takes_nothing_in_is_a_notice(scene: Scene) -> None:
+    """Lost: an hour with a job log that a backup has locked for writing: it can be read all the while."""
+    job = running(scene)
+    scene.write(job, lines(1, 3))
+    now = [0.0]
+    behind = Behind(scene.manager, lambda: now[0])
+    path = scene.manager.workspace.run(job.id).attempts()[-1][1].metrics
+    with scene.log.write():
+        scene.log.update_attempt(job.id, 1, offset=path.stat().st_size)
+    behind.check(scene.manager.jobs())
+    with path.open("a") as file:
+        file.write('{"seq": 9}\n')
+    behind.check(scene.manager.jobs())
+    now[0] = 9.0
+    behind.check(scene.manager.jobs())
+    now[0] = 11.0
+    with pytest.raises(PidecError, match=f"takes in no metrics of job {job.id}"):
+        behind.check(scene.manager.jobs())
+    with scene.log.write():
+        scene.log.update_attempt(job.id, 1, offset=path.stat().st_size)
+    behind.check(scene.manager.jobs())
+
+
+def test_gpus_that_answer_no_more_are_a_notice(scene: Scene) -> None:
+    """Lost: that the driver is gone in the middle of a run: the pane would only be empty."""
+    gpu = FakeGpu(uuid="GPU-a", memory_used=GIB, processes=[])
+    nvml = FakeNvml([gpu])
+    listener = Listener(scene, GpuMonitor(nvml=nvml))
+    assert troubles(listener) == []
+    nvml.broken = nvml.NVMLError_GpuIsLost()
+    ((part, text),) = troubles(listener)
+    assert part == "machine" and "answers no more" in text
+    nvml.broken = None
+    assert troubles(listener) == [("machine", "")]
+
+
+def test_a_runner_that_died_is_replaced_and_said(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost: that somebody, or the kernel, kills runners."""
+    up: list[int | None] = [4001]
+    monkeypatch.setattr("pidec_tui.manager.control.runner_pid", lambda places: up[0])
+    monkeypatch.setattr("pidec_tui.manager.control.ensure_runner", lambda places: 4002)
+    scene.add("command", {"command": "true"}, name="waits")
+    listener = Listener(scene)
+    listener.feed._start_runner = True
+    first = listener.one(RunnerSeen)
+    assert (first.pid, first.instead_of) == (4001, None)
+    up[0] = None
+    listener.feed.wake()
+    second = listener.one(RunnerSeen)
+    assert (second.pid, second.instead_of) == (4002, 4001)
