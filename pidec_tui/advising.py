@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -18,6 +19,8 @@ from .manager.manager import Manager
 from .manager.pulse import Pulse
 
 LIVE = 15  # looks at the machine that count as the last half minute
+EVERY_S = 5.0  # between two looks at the same job
+LEAST_PAUSE = 300  # times what the look before has taken: a third of a percent of a core, however long the run is
 MOST_EARLIER = 8  # jobs that one is held against: each is read once, which costs up to a fifth of a second
 
 
@@ -39,6 +42,7 @@ class Adviser:
         self._earlier: dict[int, Earlier | None] = {}  # None: too little to go by
         self._loads: dict[str, deque[float]] = {}  # percent, by device
         self._cores = 1
+        self._next: tuple[int, float] = (0, 0.0)  # job, and when it is looked at again
 
     def forget(self) -> None:
         """All that was read: the job log was rebuilt."""
@@ -79,13 +83,18 @@ class Adviser:
         """Time of the newest sample of the job that `machine` was asked for."""
         return self._trace.last
 
+    def is_due(self, job: Job) -> bool:
+        """Whether it is time to look at this job again; at another one, or one that is over, it always is."""
+        return job.id != self._next[0] or not job.state.active or time.monotonic() >= self._next[1]
+
     def advise(self, job: Job, view: TraceView, events: Sequence[JobEvent], jobs: Iterable[Job]) -> tuple[Advice, ...]:
         """What the figures of this job tell, the heaviest first. After `machine` of the same job."""
         if not job.attempts or not view.curves:
             return ()
+        began = time.monotonic()
         blocks = self._trace.blocks
         gpu, host = gpu_of(job, blocks), blocks.get(HOST)
-        return advise(
+        found = advise(
             Facts(
                 job=job,
                 now=self._clock(),
@@ -101,6 +110,9 @@ class Adviser:
                 settings=self._manager.settings,
             )
         )
+        ended = time.monotonic()
+        self._next = job.id, ended + max(EVERY_S, LEAST_PAUSE * (ended - began))
+        return found
 
     def _pulse(self, job: Job) -> Pulse:
         if job.state.active:

@@ -50,7 +50,7 @@ class MachineTrace:
         self.blocks: dict[str, MachineBlock] = {}
         self.last = 0.0
         self._curves: dict[str, Curve] = {}
-        self._made_of: tuple[float, Curve | None] = (0.0, None)
+        self._made_of: tuple[float, bool] = (0.0, False)
         self._steps: dict[str, tuple[int, Floats]] = {}  # by device: how many are settled, and the steps
 
     def take(self, blocks: Iterable[MachineBlock]) -> None:
@@ -66,15 +66,17 @@ class MachineTrace:
                 self.last = max(self.last, block.times[-1])
 
     def curves(self, job: Job, clock: Curve | None) -> Mapping[str, Curve]:
-        """By metric; the same objects as before where nothing was added since.
+        """By metric; the same objects as before where no sample was added since: a step of the newest ones may then
+        be that of a row before.
 
         Args:
             clock: a curve of the job with its times, which tells the step at each moment; None: it has logged nothing,
                 and all is at step 0.
         """
-        if self._made_of == (self.last, clock) and self._curves:
+        made_of = self.last, clock is not None
+        if self._made_of == made_of and self._curves:
             return self._curves
-        self._made_of = self.last, clock
+        self._made_of = made_of
         self._curves = {}
         chosen = gpu_of(job, self.blocks)
         for uuid, names in ((chosen, _GPU), (HOST, _HOST)):

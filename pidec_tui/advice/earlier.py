@@ -27,7 +27,7 @@ FOR_INFORMATION = 0.05  # the weight of what is no loss
 
 def earlier(facts: Facts) -> Iterator[Advice]:
     """Slower than jobs with the same settings; faster or slower by the one setting that differs."""
-    now, keys = facts.pulse.median, SPEED.get(facts.job.kind)
+    now, keys = facts.median, SPEED.get(facts.job.kind)
     if now is None or keys is None or len(facts.rates.values) < LEAST_ROWS:
         return
     same: list[Earlier] = []

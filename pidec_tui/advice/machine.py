@@ -90,7 +90,7 @@ def _cores(facts: Facts) -> str:
 
 
 def _pace(facts: Facts) -> str:
-    now, median = facts.pulse.rate or 0.0, facts.pulse.median
+    now, median = facts.pulse.rate or 0.0, facts.median
     if median is None or len(facts.rates.values) <= 2 * RECENT:
         return f"{number(now)} per minute so far."
     return f"{number(now)} per minute, median {number(median)}."

@@ -25,7 +25,7 @@ Cause = tuple[str, list[str]]
 
 def slower(facts: Facts) -> Advice | None:
     """Since when, by how much, and what came at that time. None: it is not, or too little is known."""
-    median, rates = facts.pulse.median, facts.rates
+    median, rates = facts.median, facts.rates
     if not facts.job.state.active or not median or len(rates.values) < LEAST_ROWS:
         return None
     count = slow_stretch(rates, SLOW * median)

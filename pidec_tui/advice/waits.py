@@ -101,9 +101,14 @@ def _beside(facts: Facts) -> Advice | None:
     spans, rates = facts.evaluations(), facts.rates
     during: list[float] = []
     alone: list[float] = []
-    for at in range(1, len(rates.times)):
+    behind = 0  # spans that are over; both are in the order of time
+    for at in range(1, len(rates.times) if spans else 0):
         begin, end = rates.times[at - 1], rates.times[at]
-        shared = sum(max(min(end, last) - max(begin, first), 0.0) for first, last in spans)
+        while behind < len(spans) and spans[behind][1] <= begin:
+            behind += 1
+        shared = 0.0
+        for first, last in spans[behind : behind + 2]:
+            shared += max(min(end, last) - max(begin, first), 0.0)
         (during if shared >= (end - begin) / 2 else alone).append(rates.values[at])
     if len(during) < RECENT or len(alone) < RECENT:
         return None
