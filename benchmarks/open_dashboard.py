@@ -4,7 +4,7 @@
 
 In fresh pseudo-terminals of 160 x 45. Idle: nothing runs. Live: a job logs a row a second, its charts are on the
 screen. Beside them, where they are installed, other monitors doing nothing but monitor: `wandb leet symon` and `nvitop`
-(which needs an NVIDIA driver). CPU is of the program with all its children, as a share of one core.
+(which needs an NVIDIA driver). CPU is a share of one core; of the others it is that of their children, too.
 
 Then a short diffusion run by hand, with and without a dashboard that shows it, in turns: iterations a minute by its own
 clock, from its first row of metrics to its last. With one thread a core stays free; with a thread for each core the two
@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,16 +62,21 @@ def family(pid: int) -> list[psutil.Process]:
     return [first, *first.children(recursive=True)]
 
 
-def cpu_seconds(pid: int) -> float:
-    return sum(sum(process.cpu_times()[:2]) for process in family(pid))
+def alone(pid: int) -> list[psutil.Process]:
+    """The process without the runner that it has started, which would be there without a dashboard, too."""
+    return [psutil.Process(pid)]
 
 
-def cost(session: Session, seconds: float) -> Cost:
-    """Watch a program for so long."""
-    before = cpu_seconds(session.pid)
+def cpu_seconds(processes: list[psutil.Process]) -> float:
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
+def cost(session: Session, seconds: float, processes: Callable[[int], list[psutil.Process]]) -> Cost:
+    """Watch a program for so long; `processes` are those that count."""
+    before = cpu_seconds(processes(session.pid))
     sent = session.drain(seconds)
-    used = cpu_seconds(session.pid) - before
-    memory = [process.memory_full_info() for process in family(session.pid)]
+    used = cpu_seconds(processes(session.pid)) - before
+    memory = [process.memory_full_info() for process in processes(session.pid)]
     rss, uss = sum(each.rss for each in memory) / 1e6, sum(each.uss for each in memory) / 1e6
     return Cost(used / seconds, rss, uss, sent / seconds)
 
@@ -80,7 +85,7 @@ def of_dashboard(workspace: str, seconds: float) -> Cost:
     session = Session(*dashboard(workspace))
     session.drain(SETTLES)
     try:
-        return cost(session, seconds)
+        return cost(session, seconds, alone)
     finally:
         session.close()
 
@@ -90,9 +95,10 @@ def of_other(command: Sequence[str], seconds: float) -> Cost | str:
     session = Session(*command)
     try:
         session.drain(SETTLES)
-        return cost(session, seconds)
+        return cost(session, seconds, family)
     except (OSError, psutil.NoSuchProcess):
-        return "ended at once: " + subprocess.run(command, capture_output=True, text=True, check=False).stderr.strip()
+        said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+        return f"ended at once: {said.strip().partition(chr(10))[0]}"
     finally:
         session.end()
 
@@ -123,7 +129,7 @@ def train(workspace: Path, iterations: int, threads: int) -> float:
 
 def slowdown(workspace: Path, rounds: int, iterations: int, threads: int) -> str:
     """How fast it goes with a dashboard, against without one."""
-    alone: list[float] = []
+    without: list[float] = []
     watched: list[float] = []
     train(workspace, iterations // 4, threads)  # reads everything once
     for turn in range(rounds):
@@ -131,15 +137,15 @@ def slowdown(workspace: Path, rounds: int, iterations: int, threads: int) -> str
             session = Session(*dashboard(str(workspace))) if open_too else None
             if session:
                 session.in_background()
-            (watched if open_too else alone).append(train(workspace, iterations, threads))
+            (watched if open_too else without).append(train(workspace, iterations, threads))
             if session:
                 session.close()
-    ratios = [w / a for w, a in zip(watched, alone, strict=True)]
+    ratios = [w / a for w, a in zip(watched, without, strict=True)]
     dice = random.Random(0)
     means = sorted(statistics.median(dice.choices(ratios, k=rounds)) for _ in range(2000))
     return (
-        f"{threads} thread{'s' if threads > 1 else ''}: alone {statistics.median(alone):,.0f}/min"
-        f" ({min(alone):,.0f}-{max(alone):,.0f}), watched {statistics.median(watched):,.0f}/min"
+        f"{threads} thread{'s' if threads > 1 else ''}: alone {statistics.median(without):,.0f}/min"
+        f" ({min(without):,.0f}-{max(without):,.0f}), watched {statistics.median(watched):,.0f}/min"
         f" ({min(watched):,.0f}-{max(watched):,.0f}), ratio {statistics.median(ratios):.3f}"
         f" (95 % {means[50]:.3f}-{means[-51]:.3f}) of {rounds} pairs"
     )
@@ -152,6 +158,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--iterations", type=int, default=300, help="of each training run")
     parser.add_argument("--workspace", metavar="DIR", help="made by benchmarks.workspace before (default: one is made)")
     parser.add_argument("--jobs", type=int, default=1000)
+    parser.add_argument("--no-training", action="store_true", help="without the last part, which takes minutes")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         full = options.workspace or f"{folder}/full"
@@ -168,6 +175,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         manager.close()
         for name, told in others(options.seconds).items():
             print(f"{name:<18}{told}", flush=True)
+        if options.no_training:
+            return
         trained = Path(folder) / "trained"
         Manager.open(trained).close()
         for threads in (1, os.cpu_count() or 1):

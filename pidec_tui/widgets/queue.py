@@ -24,19 +24,24 @@ _HEADS = {"id": " # ", "state": "state", "name": "name", "bar": "done", "done": 
 _LEAST_NAME = 10
 
 
-def columns_for(width: int, ranked: bool = False) -> dict[str, int]:
+def columns_for(width: int, ranked: bool = False, highest: int = 0) -> dict[str, int]:
     """Column -> cells. Id, state, name and share done always; then ETA, rate and the bar, while the name keeps room.
-    What the runs are sorted by comes before all these."""
+    What the runs are sorted by comes before all these.
+
+    Args:
+        highest: the largest id.
+    """
+    widths = _WIDTHS | {"id": max(_WIDTHS["id"], len(str(highest)) + 1)}
     chosen = ["id", "state", "name", "done"]
     chosen += ["ranked"] if ranked else []
-    left = width - sum(_WIDTHS.get(column, 0) for column in chosen) - 1
+    left = width - sum(widths.get(column, 0) for column in chosen) - 1
     for column, keep in (("ends", _LEAST_NAME), ("rate", _LEAST_NAME + 4), ("bar", _LEAST_NAME + 10)):
-        if left - _WIDTHS[column] < keep:
+        if left - widths[column] < keep:
             break
-        left -= _WIDTHS[column]
+        left -= widths[column]
         chosen.append(column)
     order = ["id", "state", "name", "ranked", "bar", "done", "rate", "ends"]
-    return {c: _WIDTHS.get(c, max(left, _LEAST_NAME)) for c in order if c in chosen}
+    return {c: widths.get(c, max(left, _LEAST_NAME)) for c in order if c in chosen}
 
 
 def shortened(name: str, width: int) -> str:
@@ -130,7 +135,7 @@ class QueueTable(RowList, inherit_bindings=False):
             board,
             now,
             board.shown(),
-            columns_for(width, bool(board.ranking.metric)),
+            columns_for(width, bool(board.ranking.metric), max((job.id for job in board.jobs or ()), default=0)),
         )
         self.bring([str(job.id) for job in self._jobs])
         if first:
