@@ -23,7 +23,7 @@ from textual.widget import Widget
 
 from pidec_train.protocol.errors import PidecError, did_you_mean
 
-from .manager.settings import read_toml, user_settings_path
+from .manager.tomlfiles import read_toml, user_settings_path
 
 _MODIFIERS = {"ctrl", "shift", "alt", "meta", "super", "hyper"}
 _NAMED = {key.value for key in Keys if not key.value.startswith("<")}

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pidec_train.protocol.errors import PidecError
 from pidec_train.protocol.rundir import write_json
 
 from .board import Board, BrowserChoices, ChartChoices, Layout, WatchChoices
-from .charts.series import XKind
+from .charts.series import KINDS, XKind
 from .manager.statedir import local_state_dir, make_private
 from .overlay import Key, members
 
@@ -22,8 +21,10 @@ VERSION = 1
 _LARGEST = 1_000_000  # bytes; what is larger was not written by this
 
 
-class Remembered(BaseModel):
-    """The file. Keys that are not known are left out, a value that cannot be is its default.
+@dataclass(frozen=True)
+class Remembered:
+    """The file. Keys that are not known are left out, a value that cannot be is its default. No pydantic: it would be
+    a seventh of the time to the first picture, which needs to know what was selected.
 
     Attributes:
         workspace: for the people who read it; the folder's name is a hash.
@@ -31,30 +32,65 @@ class Remembered(BaseModel):
         theme: chosen in the palette; None: as the terminal is.
     """
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
     version: int = VERSION
     workspace: str = ""
     selected: int | None = None
     tab: str = "queue"
-    middle: int = Field(0, ge=0)
-    pins: list[str] = []
+    middle: int = 0
+    pins: list[str] = field(default_factory=list)
     x: XKind = "step"
-    smooth: float = Field(0.0, ge=0, lt=1)
+    smooth: float = 0.0
     clip: bool = False
     marks: bool = True
-    log_y: dict[str, bool] = {}
-    marked: list[Key] = []
+    log_y: dict[str, bool] = field(default_factory=dict)
+    marked: list[Key] = field(default_factory=list)
     baseline: Key | None = None
     sort: str = "age"
     turned: bool = False
     arrangement: str = "list"
     filter: str = ""
     foreign: bool = False
-    speed: float = Field(1.0, gt=0, le=16)
-    frames: int = Field(WatchChoices.frames, ge=1, le=60)
+    speed: float = 1.0
+    frames: int = WatchChoices.frames
     theme: str | None = None
-    dismissed: list[str] = []
+    dismissed: list[str] = field(default_factory=list)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _key(value: object) -> bool:
+    return _whole(value) or isinstance(value, str)
+
+
+def _between(low: float, high: float) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+
+
+def _each(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(fits, value))
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+# What a value may be where it is not enough that it is of its default's type.
+_MAY_BE: dict[str, Callable[[Any], bool]] = {
+    "selected": lambda value: value is None or _whole(value),
+    "middle": lambda value: _whole(value) and value >= 0,
+    "pins": _each(_text),
+    "x": lambda value: value in KINDS,
+    "smooth": _between(0.0, 1.0 - 1e-9),
+    "log_y": lambda value: isinstance(value, dict) and all(isinstance(each, bool) for each in value.values()),
+    "marked": _each(_key),
+    "baseline": lambda value: value is None or _key(value),
+    "speed": _between(1e-9, 16.0),
+    "frames": lambda value: _whole(value) and 1 <= value <= 60,
+    "theme": lambda value: value is None or _text(value),
+    "dismissed": _each(_text),
+}
 
 
 def memory_file(workspace: Path) -> Path:
@@ -106,12 +142,16 @@ class Memory:
         return new if fresh else self._validated({**values, "workspace": self._workspace})
 
     def _validated(self, values: dict[str, Any]) -> Remembered:
-        try:
-            return Remembered.model_validate(values)
-        except ValidationError as error:
-            wrong = {str(each["loc"][0]) for each in error.errors()}
+        default = asdict(Remembered())
+        known = {key: value for key, value in values.items() if key in default}
+        wrong = {
+            key
+            for key, value in known.items()
+            if not (_MAY_BE[key](value) if key in _MAY_BE else type(value) is type(default[key]))
+        }
+        if wrong:
             self.trouble = f"{self.file}: {', '.join(sorted(wrong))} cannot be; the default holds."
-            return Remembered.model_validate({key: value for key, value in values.items() if key not in wrong})
+        return Remembered(**{key: value for key, value in known.items() if key not in wrong})
 
     def changed(self, now: Remembered) -> bool:
         """Whether `save` would write."""
@@ -129,7 +169,7 @@ class Memory:
                 return
             try:
                 make_private(self.file.parent)
-                write_json(self.file, now.model_dump(mode="json"))
+                write_json(self.file, asdict(now))
             except (OSError, PidecError) as error:
                 self._may_write = False
                 why = error.message if isinstance(error, PidecError) else f"{self.file}: {error.strerror or error}"

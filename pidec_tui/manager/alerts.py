@@ -9,12 +9,15 @@ import time
 from bisect import bisect_left
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pidec_train.protocol.metric_names import EVAL_SUCCESS_RATE, TRAIN_Q_VALUE, TRAIN_QF_LOSS
 
 from .jobs import Job
 from .pulse import Line, Pulse
-from .settings import Settings
+
+if TYPE_CHECKING:
+    from .settings import Settings
 
 Key = tuple[str, str]  # which alert, and the metric that it is about, if any
 STALLED, NAN, SLOW, PLATEAU, DISK = "stalled", "nan", "slow", "plateau", "disk"

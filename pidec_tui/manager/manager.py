@@ -20,13 +20,14 @@ from .joblog import JobLog
 from .jobs import Alert, Job, JobEvent, JobState, MetricBlock, MetricPoint
 from .machinelog import MachineBlock, MachineLog
 from .metriclog import MetricLog
-from .settings import Settings, load_settings
 from .statedir import Mounts, Places
+from .tomlfiles import settings_files
 
 if TYPE_CHECKING:  # these know what a config may be, which takes long to import: a first paint goes without
     from .groups import Groups
     from .queueing import Queue
     from .repair import RepairReport
+    from .settings import Settings
     from .sweep import Combination
 
 NO_RUNNER = "a runner: none is up (pidec-jobs runner start)"
@@ -39,14 +40,13 @@ class Manager:
         workspace: its folders.
         state_dir: where the job log and the locks live: `<workspace>/jobs`, or a local folder for a workspace on a
             network file system.
-        settings: as they were when it was opened.
     """
 
-    def __init__(self, places: Places, log: JobLog, settings: Settings) -> None:
+    def __init__(self, places: Places, log: JobLog, settings: Settings | None) -> None:
         self.places = places
         self.workspace: Workspace = places.workspace
         self.state_dir: Path = places.state_dir
-        self.settings = settings
+        self._settings = settings
         self._log = log
         self._metrics = MetricLog(log)
         self._machine = MachineLog(log)
@@ -66,7 +66,7 @@ class Manager:
         """
         places = Places.of(find_workspace(workspace), mounts)
         places.make()
-        settings = load_settings(places.workspace.jobs)
+        settings = _load_settings(places) if settings_files(places.workspace.jobs) else None
         return cls(places, JobLog(places.db, make=lambda: _make_missing(places)), settings)
 
     def close(self) -> None:
@@ -79,6 +79,15 @@ class Manager:
         from .groups import Groups
 
         return Groups(self._queue, self._log)
+
+    @property
+    def settings(self) -> Settings:
+        """As they were when it was opened: where no file had any, the defaults, once somebody asks."""
+        if self._settings is None:
+            from .settings import Settings
+
+            self._settings = Settings()
+        return self._settings
 
     @functools.cached_property
     def _queue(self) -> Queue:
@@ -397,6 +406,12 @@ class Manager:
     def repair(self) -> RepairReport:
         """Rebuild the job log from the run folders. A runner that is up is stopped meanwhile; jobs keep running."""
         return repair_workspace(self.places)
+
+
+def _load_settings(places: Places) -> Settings:
+    from .settings import load_settings
+
+    return load_settings(places.workspace.jobs)
 
 
 def _make_missing(places: Places) -> None:

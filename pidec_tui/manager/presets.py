@@ -20,7 +20,7 @@ from pidec_train.protocol.errors import PidecError, did_you_mean
 from pidec_train.protocol.rundir import Workspace
 
 from .jobs import LANES
-from .settings import read_toml
+from .tomlfiles import read_toml
 
 FIRST = "@first/"
 _FIRST_CHECKPOINT = re.compile(re.escape(FIRST) + "(best|last)")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pidec_train.protocol.errors import PidecError, did_you_mean
+
+from .tomlfiles import read_toml, settings_files
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -41,27 +42,6 @@ class Settings(BaseModel):
     )
 
 
-def user_settings_path() -> Path:
-    """`$XDG_CONFIG_HOME/pidec/settings.toml`, by default below ~/.config."""
-    base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(base).expanduser() / "pidec" / "settings.toml"
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as a dict.
-
-    Raises:
-        PidecError: it cannot be read, or is not TOML (with the line that is wrong).
-    """
-    try:
-        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-        return values
-    except OSError as error:
-        raise PidecError(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PidecError(f"{path} is not valid TOML: {error}") from None
-
-
 def load_settings(jobs_folder: Path) -> Settings:
     """The defaults, overlaid by the user's file, overlaid by the workspace's.
 
@@ -69,9 +49,8 @@ def load_settings(jobs_folder: Path) -> Settings:
         PidecError: an unknown key (with the nearest right one) or a value out of range; names the file.
     """
     settings = Settings()
-    for path in (user_settings_path(), jobs_folder / "settings.toml"):
-        if path.is_file():
-            settings = _overlaid(settings, read_toml(path), path)
+    for path in settings_files(jobs_folder):
+        settings = _overlaid(settings, read_toml(path), path)
     return settings
 
 

@@ -11,7 +11,6 @@ from pidec_train.protocol.errors import PidecError
 
 from ..manager.jobs import Job
 from ..messages import EpisodesRead
-from ..motion.takes import find_takes
 from ..words import duration
 from .base import BoardScreen
 
@@ -128,6 +127,8 @@ class JobKeys(BoardScreen):
             return
 
         def work() -> None:
+            from ..motion.takes import find_takes
+
             try:
                 self.post_message(EpisodesRead(job, find_takes(manager, job, checkpoint)))
             except PidecError as error:

@@ -14,8 +14,9 @@ from pidec_train.protocol.rundir import Workspace
 from pidec_tui.manager.jobs import JobState
 from pidec_tui.manager.manager import Manager
 from pidec_tui.manager.presets import broken_presets, list_presets, load_preset
-from pidec_tui.manager.settings import load_settings, toml_value, user_settings_path
+from pidec_tui.manager.settings import load_settings, toml_value
 from pidec_tui.manager.statedir import choose_state_dir, fstype_of, is_network
+from pidec_tui.manager.tomlfiles import user_settings_path
 from tests.manager.conftest import end_everything
 from tests.manager.jobs_support import QUICK, wait_for
 

@@ -22,6 +22,7 @@ from tests.tui.scene import FixedGpus, Scene, app_of, settled
 # Megabytes of modules, or a long look at what a config may be: for later than the first picture.
 LATE = (
     "numpy",
+    "pydantic",
     "pidec_train.protocol.config",
     "pidec_train.protocol.records",
     "pidec_tui.manager.repair",
