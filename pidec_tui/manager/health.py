@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from . import alerts
 from .alerts import Key
 from .intervals import wilson
 from .jobs import Job, JobEvent
 from .pulse import Pulse
-from .settings import Settings
+
+if TYPE_CHECKING:
+    from .settings import Settings
 
 HEALTHY, BEGINS = "healthy", "begins"
 # Of several troubles the worst is told.
@@ -31,12 +35,12 @@ class Checkup:
 
     Attributes:
         last_event: row of what was taken in; the next read goes on behind it.
-        interval: 95 % interval of the newest evaluation that told how many episodes it had.
+        evaluated: success of the newest evaluation that told how many episodes it had, with its 95 % interval.
     """
 
     attempt: int
     last_event: int = 0
-    interval: tuple[float, float] | None = None
+    evaluated: tuple[float, tuple[float, float]] | None = None
     _judged_row: int = -1
     _found: dict[Key, str] = field(default_factory=dict)
     _evaluating: bool = False
@@ -49,9 +53,14 @@ class Checkup:
                 continue
             phase, wins, episodes = (event.detail.get(name) for name in ("phase", "successes", "episodes"))
             if phase == "done" and isinstance(wins, int) and isinstance(episodes, int) and episodes > 0:
-                self.interval = wilson(wins, episodes)
+                self.evaluated = wins / episodes, wilson(wins, episodes)
             if event.attempt == self.attempt:
                 self._evaluating = phase == "start"
+
+    def interval(self, success: float | None) -> tuple[float, float] | None:
+        """The 95 % interval of a success rate; None where it is another evaluation's."""
+        told = self.evaluated
+        return told[1] if told and success is not None and math.isclose(told[0], success, abs_tol=1e-6) else None
 
     def health(self, pulse: Pulse, job: Job, settings: Settings, now: float) -> Health:
         """How the run does by what was taken in. `now`: unix seconds."""

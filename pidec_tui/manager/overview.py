@@ -68,7 +68,7 @@ class Overview:
         if job.state.active:
             pulse, checkup = self.pulse(job), self._checkup(job)
             health = checkup.health(pulse, job, self._manager.settings, self._clock())
-            interval = checkup.interval if pulse.success_name == EVAL_SUCCESS_RATE else None
+            interval = checkup.interval(pulse.success) if pulse.success_name == EVAL_SUCCESS_RATE else None
             figures = (pulse.rate, pulse.median, pulse.loss, pulse.success, pulse.ends(job))
             return JobLine(job, *figures, interval, health.word, health.why)
         latest = self._manager.latest(job.id)
