@@ -4,6 +4,7 @@ whatever happens: what cannot be read is said once, tried again, and said to be 
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import re
 import threading
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from .advising import Adviser
 
 POLL = 0.5  # seconds between two looks at the job log
-BREATH = 0.1  # seconds behind the first look, in which the queue is drawn: two threads would be in each other's way
+BREATH = 0.3  # seconds behind the first look, in which the queue is drawn: two threads would be in each other's way
 MACHINE_EVERY = 2.0
 BY_HAND_EVERY = 2.0
 LINES_EVERY = 5.0  # whether a run has stalled is a matter of time alone
@@ -158,6 +159,7 @@ class Feed:
         with self._part("job log"):
             self._read_log(None)
         self._stop.wait(BREATH)
+        importlib.import_module("pidec_train.protocol.config")  # for the job's card, which the next message draws
         while not self._stop.is_set():
             self._wake.clear()
             self.tick()

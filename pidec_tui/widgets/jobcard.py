@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 from rich.text import Text
@@ -24,10 +25,12 @@ def folded(text: str, width: int, style: str = "") -> Lines:
 
 
 def first_values(job: Job, root: str = "") -> list[tuple[str, str]]:
-    """The config values that people change first, and those that the job changed, as shown."""
-    from pidec_train.protocol.config import CONFIG_MODELS  # late: it takes long, and the queue is looked at first
-
-    model = CONFIG_MODELS.get(job.kind)
+    """The config values that people change first, and those that the job changed, as shown. None before the feed has
+    brought in what knows the defaults: that takes a tenth of a second, and the queue is looked at first."""
+    known = sys.modules.get("pidec_train.protocol.config")
+    if known is None:
+        return []
+    model = known.CONFIG_MODELS.get(job.kind)
     fields = model.model_fields if model else {}
     found = []
     for name, value in job.config.items():
