@@ -33,10 +33,10 @@ SCREENS = (
     (b"", "main screen"),
     (b"o", "charts"),
     (b"\x1bl", "log"),
-    (b"\x1bv", "episodes, as at first"),
-    (b"f", "episodes, f once"),
-    (b"f", "episodes, f twice"),
-    (b"f", "episodes, f three times"),
+    (b"\x1bv", "episodes, 5 a second"),
+    (b"f", "episodes, 10 a second"),
+    (b"f", "episodes, 20 a second"),
+    (b"f", "episodes, 2 a second"),
 )
 
 
