@@ -6,9 +6,9 @@ In fresh pseudo-terminals of 160 x 45. Idle: nothing runs. Live: a job logs a ro
 screen. Beside them, where they are installed, other monitors doing nothing but monitor: `wandb leet symon` and `nvitop`
 (which needs an NVIDIA driver). CPU is a share of one core; of the others it is that of their children, too.
 
-Then a short diffusion run by hand, with and without a dashboard that shows it, in turns: iterations a minute by its own
-clock, from its first row of metrics to its last. With one thread a core stays free; with a thread for each core the two
-share. The ratio's interval is a bootstrap over the rounds.
+Then a diffusion run by hand, with and without a dashboard that shows it, in turns: iterations a minute by its own rows
+of metrics. With one thread a core stays free; with a thread for each core the two share. The ratio's interval is a
+bootstrap over the pairs of turns.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .workspace import add_live, make
 SETTLES = 4.0  # seconds until a fresh dashboard has read everything
 TRAIN = (
     *("diffusion", "--env-id", "PushCube-v1", "--demo-path", "bundled:PushCube-v1.h5", "--device", "cpu"),
-    *("--batch-size", "64", "--unet-dims", "32", "64", "--eval-freq", "0", "--save-freq", "0", "--log-freq", "20"),
+    *("--batch-size", "64", "--unet-dims", "32", "64", "--eval-freq", "0", "--save-freq", "0", "--log-freq", "10"),
 )
 
 
@@ -113,49 +113,72 @@ def others(seconds: float) -> dict[str, Cost | str]:
     return found
 
 
-def train(workspace: Path, iterations: int, threads: int) -> float:
-    """Iterations a minute of one run by hand, by its own rows."""
-    runs = workspace / "jobs" / "runs"
-    before = set(runs.glob("hand-*"))
-    command = [sys.executable, "-m", "pidec_train", *TRAIN, "--total-iters", str(iterations)]
-    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "PIDEC_WORKSPACE": str(workspace)}
-    subprocess.run(command, check=True, cwd=workspace, env=env, capture_output=True)
-    (folder,) = set(runs.glob("hand-*")) - before
-    (path,) = folder.rglob("metrics.jsonl")
-    rows = [row for line in path.open() if (row := json.loads(line)).get("metrics")]
-    steps, seconds = (float(rows[-1][key] - rows[0][key]) for key in ("step", "time"))
-    return 60 * steps / seconds
+class Training:
+    """A diffusion run by hand that goes on until `end`."""
+
+    def __init__(self, workspace: Path, threads: int) -> None:
+        env = {**os.environ, "OMP_NUM_THREADS": str(threads), "PIDEC_WORKSPACE": str(workspace)}
+        command = [sys.executable, "-m", "pidec_train", *TRAIN]
+        self._process = subprocess.Popen(
+            command, cwd=workspace, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        self._runs = workspace / "jobs" / "runs"
+
+    def rows(self) -> list[tuple[float, float]]:
+        """(unix seconds, iteration) of each row so far."""
+        paths = sorted(self._runs.glob("hand-*/**/metrics.jsonl"), key=os.path.getmtime)
+        lines = paths[-1].read_text().splitlines() if paths else []
+        told = [json.loads(line) for line in lines if line.endswith("}")]
+        return [(row["time"], row["step"]) for row in told if row.get("metrics")]
+
+    def pace(self, seconds: float) -> float:
+        """Iterations a minute from now on, between the first and the last row that come in so many seconds."""
+        begun = time.time()
+        time.sleep(seconds)
+        inside = [row for row in self.rows() if row[0] >= begun]
+        (first, step), (last, end) = inside[0], inside[-1]
+        return 60 * (end - step) / (last - first)
+
+    def end(self) -> None:
+        self._process.terminate()
+        self._process.wait()
 
 
-def slowdown(workspace: Path, rounds: int, iterations: int, threads: int) -> str:
-    """How fast it goes with a dashboard, against without one."""
+def slowdown(workspace: Path, rounds: int, seconds: float, threads: int) -> str:
+    """How fast a run goes with a dashboard that shows it, against without one."""
     without: list[float] = []
     watched: list[float] = []
-    train(workspace, iterations // 4, threads)  # reads everything once
-    for turn in range(rounds):
-        for open_too in (turn % 2 == 0, turn % 2 == 1):
-            session = Session(*dashboard(str(workspace))) if open_too else None
-            if session:
+    training = Training(workspace, threads)
+    try:
+        while len(training.rows()) < 5:
+            time.sleep(1.0)
+        for turn in range(2 * rounds):
+            if turn % 4 in (0, 3):  # with, without, without, with: a machine that slows down slows both
+                session = Session(*dashboard(str(workspace)))
                 session.in_background()
-            (watched if open_too else without).append(train(workspace, iterations, threads))
-            if session:
+                time.sleep(SETTLES)
+                watched.append(training.pace(seconds))
                 session.close()
-    ratios = [w / a for w, a in zip(watched, without, strict=True)]
+            else:
+                without.append(training.pace(seconds))
+    finally:
+        training.end()
+    ratios = [with_it / alone for with_it, alone in zip(watched, without, strict=True)]
     dice = random.Random(0)
-    means = sorted(statistics.median(dice.choices(ratios, k=rounds)) for _ in range(2000))
+    medians = sorted(statistics.median(dice.choices(ratios, k=rounds)) for _ in range(2000))
     return (
         f"{threads} thread{'s' if threads > 1 else ''}: alone {statistics.median(without):,.0f}/min"
         f" ({min(without):,.0f}-{max(without):,.0f}), watched {statistics.median(watched):,.0f}/min"
         f" ({min(watched):,.0f}-{max(watched):,.0f}), ratio {statistics.median(ratios):.3f}"
-        f" (95 % {means[50]:.3f}-{means[-51]:.3f}) of {rounds} pairs"
+        f" (95 % {medians[50]:.3f}-{medians[-51]:.3f}) of {rounds} pairs"
     )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.open_dashboard")
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--iterations", type=int, default=300, help="of each training run")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--turn", type=float, default=8.0, help="seconds that a turn of the training is looked at")
     parser.add_argument("--workspace", metavar="DIR", help="made by benchmarks.workspace before (default: one is made)")
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--no-training", action="store_true", help="without the last part, which takes minutes")
@@ -180,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         trained = Path(folder) / "trained"
         Manager.open(trained).close()
         for threads in (1, os.cpu_count() or 1):
-            print(slowdown(trained, options.rounds, options.iterations, threads), flush=True)
+            print(slowdown(trained, options.rounds, options.turn, threads), flush=True)
         print(load())
 
 
