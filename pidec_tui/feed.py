@@ -280,7 +280,10 @@ class Feed:
         return trace
 
     def _activity(self, job: Job) -> Activity:
-        return self._trace(job.id).activity(job)
+        trace = self._trace(job.id)
+        if job.attempts and trace.attempt < job.attempts[-1].number:
+            return Activity()  # pace and end would be those of the attempt before
+        return trace.activity(job)
 
     def _read_trace(self, job_id: int) -> None:
         trace = self._trace(job_id)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pidec_train.protocol.metric_names import EVAL_SUCCESS_RATE
 
-from .health import Checkup
+from .health import BEGINS, Checkup
 from .jobs import LANES, Job, JobState
 from .manager import Manager
 from .pulse import Pulse, grown, loss_name, success_name
@@ -69,6 +69,8 @@ class Overview:
             pulse, checkup = self.pulse(job), self._checkup(job)
             health = checkup.health(pulse, job, self._manager.settings, self._clock())
             interval = checkup.interval(pulse.success) if pulse.success_name == EVAL_SUCCESS_RATE else None
+            if health.word == BEGINS:  # pace and end would be those of the attempt before
+                return JobLine(job, loss=pulse.loss, success=pulse.success, interval=interval, health=health.word)
             figures = (pulse.rate, pulse.median, pulse.loss, pulse.success, pulse.ends(job))
             return JobLine(job, *figures, interval, health.word, health.why)
         latest = self._manager.latest(job.id)

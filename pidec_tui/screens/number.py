@@ -30,7 +30,7 @@ class NumberScreen(ModalScreen[int | None]):
         self._text, self._example = text, example
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="box"):
+        with Vertical(classes="box", id="number-box"):
             yield Static(self._text, markup=False)
             yield Input(placeholder=f"for example {self._example}", compact=True, id="number")
             yield Static("[b $primary]enter[/] go on     [b $primary]esc[/] leave it", classes="answers")

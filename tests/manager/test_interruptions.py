@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -205,3 +206,17 @@ def test_a_tracked_job_without_a_key_gets_a_warning(
     wait_for(manager, job.id)
     warnings = [event for event in manager.events(job.id) if event.event == "warning"]
     assert len(warnings) == 1 and "WANDB_API_KEY" in warnings[0].detail["message"] and warnings[0].seq < 0
+
+
+def test_a_run_whose_folder_is_removed_is_interrupted_and_ended(manager: Manager, tmp_path: Path) -> None:
+    """Lost without it: a job that runs for ever in the queue, while its lane waits, after one `rm -rf` too many."""
+    job = command(manager, "sleep 600")
+    manager.ensure_runner()
+    wait_for(manager, job.id, JobState.running)
+    pid = started(manager, job.id)["pid"]
+    kill_runner(manager)  # its own children tell a runner more than files do
+    shutil.rmtree(manager.workspace.run(job.id).path)
+    manager.ensure_runner()
+    held = wait_for(manager, job.id, JobState.held)
+    assert held.reason == "interrupted: its run folder was removed; a command is not run again by itself"
+    until(lambda: not alive(pid), what="the end of what it had started")
