@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import stat
 import subprocess
 import sys
 import threading
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import apsw
@@ -231,22 +232,26 @@ def test_a_big_log_is_read_through_indexes(big: JobLog) -> None:
     assert any("metric_rows_by_job (job=? AND rowid>?)" in step for step in seen), "a poll reads the tail only"
 
 
-def test_a_big_log_answers_quickly(big: JobLog) -> None:
-    """Limits are ten times what an idle core needs."""
+def steps(log: JobLog, work: Callable[[], object]) -> int:
+    """Steps of SQLite's machine that some work takes, in hundreds: the same on every machine, however busy."""
+    told = []
+    log.connection().set_progress_handler(lambda: bool(told.append(None)), 100)  # False: go on
+    try:
+        work()
+    finally:
+        log.connection().set_progress_handler(None)
+    return len(told)
+
+
+def test_a_big_log_is_looked_through_no_further_than_needed(big: JobLog) -> None:
+    """Lost: an answer in milliseconds, twice a second, in a workspace of 1,000 jobs with a long run among them."""
     metrics = MetricLog(big)
-    begin = time.perf_counter()
-    assert len(big.jobs()) == 1000
-    listed = time.perf_counter()
-    assert metrics.latest(500)["m3"] is not None
-    latest = time.perf_counter()
-    assert len(metrics.points(500, key="m3", after_row=0, limit=None)) == 10_000
-    curve = time.perf_counter()
-    assert metrics.points(500, key=None, after_row=29_990, limit=None) == []
-    tail = time.perf_counter()
-    assert listed - begin < 0.5
-    assert latest - listed < 0.05
-    assert curve - latest < 0.5
-    assert tail - curve < 0.02
+    assert len(big.jobs()) == 1000 and steps(big, big.jobs) < 1000
+    assert metrics.latest(500)["m3"] is not None and steps(big, lambda: metrics.latest(500)) <= 2
+    curve = functools.partial(metrics.points, 500, key="m3", after_row=0, limit=None)
+    assert len(curve()) == 10_000 and steps(big, curve) < 2000
+    tail = functools.partial(metrics.points, 500, key=None, after_row=29_990, limit=None)
+    assert tail() == [] and steps(big, tail) <= 3
 
 
 def test_jobs_that_did_not_change_are_the_same_objects(tmp_path: Path) -> None:
