@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 from rich.text import Text
@@ -20,6 +21,7 @@ from .words import GLYPHS, STATE_COLOURS, duration, moment, percent
 SHAPES = {HEALTHY: "✓", BEGINS: "·", "slow": "▼", "stalled": "■", "NaN": "×", "plateau": "═"}
 _LEAST_NAME, _WHOLE_NAME = 12, 24  # cells of a name at the worst, and before its figures are told in fewer words
 _ONE_LINE = 90  # cells; below them a job takes two lines
+_LANE_BUSY = re.compile(r"the \w+ lane: job (\d+) runs there")
 Colours = Mapping[str, str]
 
 
@@ -132,7 +134,7 @@ def _next_line(board: Board, colours: Colours, more: str) -> Text:
 
 def _why(job: Job, jobs: Sequence[Job]) -> str:
     if job.waiting_for:
-        reason = job.waiting_for.strip().rstrip(".")
+        reason = _LANE_BUSY.sub(r"job \1", job.waiting_for.strip().rstrip("."))
         return f" after {reason}" if reason.startswith("job") else f", waits for {reason}"
     busy = next((other for other in jobs if other.state.active and other.lane == job.lane), None)
     return f" after job {busy.id}" if busy else ", starts in a moment"

@@ -39,6 +39,7 @@ def test_everything_is_told_at_every_width(width: int) -> None:
     for needle in ("✓ healthy", "1,393/min, 98%", "loss 0.0123", "success 34% (21–49)", "ends ~15:11"):
         assert needle in text, needle
     assert "next  gpu: 8 decorator-peg after job 7" in text
+    assert "8 decorator-peg after job 7" in said(board(replace(waits, waiting_for="the gpu lane: job 7 runs there")))[1]
     assert max(map(len, text.splitlines())) <= width
 
 
