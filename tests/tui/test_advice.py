@@ -85,8 +85,16 @@ def test_slower_names_who_joined_the_gpu_since_when_and_by_how_much() -> None:
         "GPU 98%, but 40% fewer iterations/min than this run's median since 14:03: "
         "another compute process (pid 4312 python, user ann, 18.2 GiB) joined the GPU."
     )
-    assert advice.weight == pytest.approx(0.4) and "median of 70 rows is 950" in advice.evidence[0]
+    assert advice.weight == pytest.approx(0.4) and "median of the first 70 rows is 950" in advice.evidence[0]
     assert advise(replace(run(FALL), gpu=gpu))[0] == advice, "the heaviest comes first"
+
+
+def test_a_run_that_has_been_slow_for_longer_than_not_is_still_slower_than_it_was() -> None:
+    """Lost: the sentence, as soon as the run's own median has got used to it."""
+    advice = only(run([950.0] * 40 + [570.0] * 110), "slower")
+    assert "40% fewer iterations/min than this run's median since 12:23" in advice.text
+    assert "the median of the first 75 rows is 950" in advice.evidence[0]
+    assert "slower" not in keys(run([950.0] * 4 + [570.0] * 110)), "a warm-up is no measure"
 
 
 def test_somebody_who_was_there_all_the_time_or_is_our_own_is_not_blamed() -> None:
