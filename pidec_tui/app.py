@@ -69,6 +69,7 @@ class PidecApp(App[None]):
         Binding("question_mark", "help", "help", key_display="?", id="app.help"),
         Binding("q", "quit", "quit", id="app.quit"),
         Binding("ctrl+p", "command_palette", "palette", show=False, id="app.palette"),
+        Binding("ctrl+l", "redraw", "draw all anew", show=False, id="app.redraw"),
     ]
 
     def __init__(
@@ -115,6 +116,7 @@ class PidecApp(App[None]):
     def on_mount(self) -> None:
         self.run_worker(self.feed.run, thread=True, name="feed", exit_on_error=False)
         self.theme_changed_signal.subscribe(self, lambda _: self._tell(lambda screen: screen.show_all()))
+        self.app_resume_signal.subscribe(self, lambda _: self.action_redraw())
         self._remembering.begin()
         if self.keys.troubles:
             self.notify(self.keys.said(), title="Your own keys", severity="warning", timeout=15, markup=False)
@@ -182,6 +184,11 @@ class PidecApp(App[None]):
                 self.post_message(Refused(*refused))
                 return True
         return await super().run_action(action, default_namespace, namespaces)
+
+    def action_redraw(self) -> None:
+        """For a terminal that something else has written to."""
+        self._sent.forget()
+        self.refresh()
 
     def action_help(self) -> None:
         from .screens.help import HelpScreen

@@ -15,48 +15,93 @@ from rich.segment import Segment
 from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
 from textual.strip import Strip
 
-Cuts = tuple[tuple[int, ...], tuple[int, ...]]  # where the pieces of a line begin and end
+_UNKNOWN = "\ufffd"
+Piece = tuple[int, int, Strip]  # the columns at which it begins and ends
 
 
 class Sent:
-    """What was sent to one terminal, a strip for each piece of each line."""
+    """What was sent to one terminal, line by line."""
 
     def __init__(self) -> None:
-        self._lines: dict[int, tuple[Cuts, dict[int, Strip]]] = {}
+        self._size: tuple[int, int] | None = None
+        self._lines: dict[int, Strip] = {}
+        self._pieces: dict[int, dict[tuple[int, int], Strip]] = {}  # that the lines consist of, as they came
+
+    def forget(self) -> None:
+        """Another program, or nobody knows what, has written to the terminal: all is sent again."""
+        self._size = None
+        self._lines.clear()
+        self._pieces.clear()
 
     def less(self, update: RenderableType | None) -> RenderableType | None:
         """The same update; when it is written, only what differs is."""
-        if isinstance(update, ChopsUpdate):
-            return _Changes(self, update)
-        if isinstance(update, LayoutUpdate):  # a whole picture: after a resize, another screen, a suspended terminal
-            self._lines.clear()
-        return update
+        return _Changes(self, update) if isinstance(update, ChopsUpdate | LayoutUpdate) else update
 
-    def changes(self, update: ChopsUpdate) -> list[tuple[int, int, Strip]]:
+    def changes(self, update: ChopsUpdate | LayoutUpdate) -> list[tuple[int, int, Strip]]:
         """Column, line and strip of what differs; taken as sent from now on."""
+        if isinstance(update, LayoutUpdate):
+            if update.region.size != self._size:  # the first picture, or the terminal was resized
+                self.forget()
+                self._size = update.region.size
+            lines = _all_pieces(update)
+        else:
+            lines = _some_pieces(update)
         found = []
-        for y in dict.fromkeys(y for y, _, _ in update.spans):
-            line, ends = update.chops[y], update.chop_ends[y]
-            cuts = (tuple(line), tuple(ends))
-            before, known = self._lines.get(y, (cuts, {}))
-            if before != cuts:  # another layout
-                known = {}
-            spans = [(x1, x2) for line_of, x1, x2 in update.spans if line_of == y]
-            for end, (x, strip) in zip(ends, line.items(), strict=False):
-                if strip is None or not any(x <= x2 and end > x1 for x1, x2 in spans):
-                    continue
-                skip, rest = difference(known.get(x), strip)
-                known[x] = strip
-                if rest is not None:
-                    found.append((x + skip, y, rest))
-            self._lines[y] = (cuts, known)
+        for y, pieces in lines.items():
+            found += [(x, y, strip) for x, strip in self._line(y, pieces)]
         return found
+
+    def _line(self, y: int, pieces: list[Piece]) -> list[tuple[int, Strip]]:
+        line, known, found = self._lines.get(y), self._pieces.setdefault(y, {}), []
+        for x, end, strip in pieces:
+            if known.get((x, end)) == strip:
+                continue
+            for other in [other for other in known if other[0] < end and other[1] > x]:
+                del known[other]
+            known[x, end] = strip
+            plain = strip.discard_meta().simplify()
+            before = line.crop(x, end).simplify() if line is not None and line.cell_length >= end else None
+            skip, rest = difference(before, plain)
+            if rest is not None:
+                found.append((x + skip, rest))
+            line = _put(line, plain, x, end)
+        if line is not None:
+            self._lines[y] = line
+        return found
+
+
+def _put(line: Strip | None, piece: Strip, x: int, end: int) -> Strip:
+    """The line with a piece in its place; where nothing was drawn yet there is what no widget draws."""
+    old = line if line is not None else Strip([], 0)
+    unknown = Segment(_UNKNOWN * (x - old.cell_length))
+    return Strip.join([old.crop(0, x), Strip([unknown]), piece, old.crop(end)])
+
+
+def _all_pieces(update: LayoutUpdate) -> dict[int, list[Piece]]:
+    lines: dict[int, list[Piece]] = {}
+    for y, strips in enumerate(update.strips, update.region.y):
+        x = update.region.x
+        for strip in strips:
+            lines.setdefault(y, []).append((x, x + strip.cell_length, strip))
+            x += strip.cell_length
+    return lines
+
+
+def _some_pieces(update: ChopsUpdate) -> dict[int, list[Piece]]:
+    """Those that a changed span touches, whole."""
+    lines: dict[int, list[Piece]] = {}
+    for y, x1, x2 in update.spans:
+        touched = lines.setdefault(y, [])
+        for end, (x, strip) in zip(update.chop_ends[y], update.chops[y].items(), strict=False):
+            if strip is not None and x <= x2 and end > x1 and (x, end, strip) not in touched:
+                touched.append((x, end, strip))
+    return lines
 
 
 class _Changes(CompositorUpdate):
     """Reckons when it is written: an update that Textual drops must not count as sent."""
 
-    def __init__(self, sent: Sent, update: ChopsUpdate) -> None:
+    def __init__(self, sent: Sent, update: ChopsUpdate | LayoutUpdate) -> None:
         self._sent, self._update = sent, update
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:

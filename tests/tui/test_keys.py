@@ -212,6 +212,18 @@ async def test_question_mark_shows_every_key_with_its_id(scene: Scene) -> None:
         assert isinstance(pilot.app.screen, MainScreen)
 
 
+@keys("app.redraw")
+async def test_ctrl_l_draws_all_anew(scene: Scene) -> None:
+    """Lost: a screen that another program has written over."""
+    busy(scene)
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        assert isinstance(pilot.app, PidecApp)
+        pilot.app._sent._size = (120, 40)  # as if it had been drawn: a test has no terminal
+        await pilot.press("ctrl+l")
+        assert pilot.app._sent._size is None
+
+
 @keys("app.palette")
 async def test_the_palette_goes_to_a_job_by_name(scene: Scene) -> None:
     """Lost: the one job of a hundred that one remembers by name."""
