@@ -49,7 +49,7 @@ from .trace import Trace
 if TYPE_CHECKING:
     from .advising import Adviser
 
-POLL = 0.5  # seconds between two looks at the job log
+POLL = 1.0  # seconds between two looks at the job log; after a key it looks at once
 BREATH = 0.3  # seconds behind the first look, in which the queue is drawn: two threads would be in each other's way
 MACHINE_EVERY = 2.0
 BY_HAND_EVERY = 2.0

@@ -13,7 +13,13 @@ LANES = ("gpu", "cpu")
 
 
 class JobState(str, Enum):
-    """State of a job. `interrupted` is passed through: such a job is queued again, held or failed at once."""
+    """State of a job. `interrupted` is passed through: such a job is queued again, held or failed at once.
+
+    Attributes:
+        finished: over, until somebody retries it.
+        active: an attempt of it holds a slot.
+        waiting: in the queue, and free to be edited.
+    """
 
     held = "held"
     queued = "queued"
@@ -25,23 +31,13 @@ class JobState(str, Enum):
     cancelled = "cancelled"
     interrupted = "interrupted"
 
+    def __init__(self, value: str) -> None:  # once for each state: they are asked of a thousand jobs at every redraw
+        self.finished = value in ("succeeded", "failed", "cancelled")
+        self.active = value in ("starting", "running", "stopping")
+        self.waiting = value in ("held", "queued")
+
     def __str__(self) -> str:
         return self.value
-
-    @property
-    def finished(self) -> bool:
-        """Over, until somebody retries it."""
-        return self in (JobState.succeeded, JobState.failed, JobState.cancelled)
-
-    @property
-    def active(self) -> bool:
-        """An attempt of it holds a slot."""
-        return self in (JobState.starting, JobState.running, JobState.stopping)
-
-    @property
-    def waiting(self) -> bool:
-        """In the queue, and free to be edited."""
-        return self in (JobState.held, JobState.queued)
 
 
 _S = JobState
