@@ -81,31 +81,39 @@ ASKED_BY: dict[str, set[str]] = {
     "add_preset_jobs": {"form.queue", "new.queue", "palette"},
     "clone": {"form.queue"},
     "edit": {"form.queue"},
-    "move": {"job.up", "job.down", "palette"},
+    "move": {"job.up", "job.down", "job.top", "palette"},
     "hold": {"job.hold", "palette"},
     "release": {"job.hold", "palette"},
-    "retry": {"job.retry", "checkpoints.resume", "palette"},
+    "retry": {"job.retry", "checkpoints.resume", "number.take", "question.yes", "palette"},
     "cancel": {"question.yes"},
     "cancel_group": {"question.yes"},
     "stop_runner": {"question.yes"},
     "repair": {"question.yes"},
+    "groups.add": {"form.queue"},
+    "groups.hold": {"question.yes"},
+    "groups.release": {"question.yes"},
+    "groups.retry": {"question.yes"},
 }
 
 
 class Watched:
     """A job manager that writes down what was asked of it, and by which key."""
 
-    def __init__(self, manager: Manager, key: Callable[[], str]) -> None:
-        self._manager, self._key = manager, key
+    def __init__(self, manager: Any, key: Callable[[], str], part: str = "") -> None:
+        self._manager, self._key, self._part = manager, key, part
         self.asked: list[tuple[str, str]] = []  # what, and the binding that was pressed last
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._manager, name)
-        if name not in ASKED_BY:
+        found, what = getattr(self._manager, name), self._part + name
+        if what == "groups":
+            groups = Watched(found, self._key, "groups.")
+            groups.asked = self.asked
+            return groups
+        if what not in ASKED_BY:
             return found
 
         def work(*arguments: Any, **more: Any) -> Any:
-            self.asked.append((name, self._key()))
+            self.asked.append((what, self._key()))
             return found(*arguments, **more)
 
         return work
