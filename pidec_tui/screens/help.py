@@ -18,6 +18,7 @@ from .question import Question
 GROUPS = {
     "queue": "Queue",
     "job": "The selected job",
+    "group": "All runs of its group",
     "overlay": "Runs side by side",
     "view": "View",
     "list": "In lists",
@@ -30,6 +31,7 @@ GROUPS = {
     "watch": "Watching episodes",
     "form": "Form",
     "new": "New job",
+    "number": "Where a number is asked for",
     "app": "Everywhere",
     "question": "Where something is asked",
     "help": "In this help",
