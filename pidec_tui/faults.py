@@ -10,9 +10,11 @@ from pathlib import Path
 from pidec_train.protocol.errors import PidecError
 
 from .board import Machine
+from .manager.host import disk_free
 from .manager.jobs import Job, JobState
 from .manager.manager import Manager
 
+FULL = 1 << 20  # bytes that are left of a disk on which no job log grows
 BEHIND_S = 10.0  # for which nothing is taken in of what a run writes; a runner looks twice a second
 
 
@@ -61,10 +63,10 @@ class Behind:
         late = {key: now - when for key, (_, when) in self._since.items() if now - when >= BEHIND_S}
         if late:
             job_id = next(iter(late))[0]
-            raise PidecError(
-                f"the job log takes in no metrics of job {job_id}, though it writes some",
-                "Another process locks it, or its runner hangs; the run goes on, and nothing is lost",
-            )
+            hint = "Another process locks it, or its runner hangs; the run goes on, and nothing is lost"
+            if disk_free(self._manager.state_dir) < FULL:
+                hint = f"The disk of {self._manager.state_dir} is full: free some space, and it goes on"
+            raise PidecError(f"the job log takes in no metrics of job {job_id}, though it writes some", hint)
 
 
 class LostGpus:
