@@ -86,8 +86,10 @@ class RowList(ScrollView, can_focus=True):
         return int(self.head(self.size.width) is not None)
 
     def _renew(self) -> None:
-        before = dict(self._drawn)
-        changed = [y for y, strip in before.items() if self.render_line(y) != strip]
+        before = dict(
+            self._drawn
+        )  # of a line that is not in it nobody knows what the screen shows: a style has changed
+        changed = [y for y in range(self.size.height) if self.render_line(y) != before.get(y)]
         if changed:
             self.refresh(*(Region(0, y, self.size.width, 1) for y in changed))
 

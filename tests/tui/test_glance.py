@@ -100,3 +100,19 @@ async def test_following_with_nothing_that_runs_says_so(scene: Scene) -> None:
     async with app_of(scene).run_test(size=(120, 40)) as pilot:
         await pressed(pilot, "j", "F")
         assert board_of(pilot).follow and "Nothing runs yet" in notices(pilot)
+
+
+async def test_the_queue_is_drawn_anew_after_any_change_of_style(scene: Scene) -> None:
+    """Lost: what has become of a job: its row stood there as it was, after the log of a job without metrics had made
+    room for itself."""
+    job = scene.add("command", {"command": "true"}, name="first")
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        queue = queue_of(pilot)
+        drawn: list[int] = []
+        queue.refresh = lambda *regions, **more: drawn.append(len(regions)) or queue  # type: ignore[method-assign]
+        queue.notify_style_update()
+        drawn.clear()
+        scene.manager.hold(job.id)
+        await settled(pilot)
+        assert drawn and max(drawn) == queue.size.height
