@@ -174,7 +174,13 @@ class Feed:
             for part in {"log file", "checkpoints", "run folder"} & self._troubles:  # of the job before
                 self._troubles.discard(part)
                 self._post(Trouble(part, "", quiet=True))
-        selected = self._selected
+        selected, now = self._selected, time.monotonic()
+        due = now >= self._next_machine
+        if due:  # before the job log: advice on a run tells of the machine
+            # The CPU's load is measured since the look before: after the first one, look again soon.
+            self._next_machine = now + (MACHINE_EVERY if self.ticks else POLL)
+            with self._part("machine"):
+                self._read_machine()
         with self._part("job log"):
             self._read_log(selected)
         with self._part("how runs do"):
@@ -192,12 +198,7 @@ class Feed:
             with self._part("run folder"):
                 for job in (job for job in self._jobs if job.id == selected):
                     check_run_folder(self.manager, job)
-        now = time.monotonic()
-        if now >= self._next_machine:
-            # The CPU's load is measured since the look before: after the first one, look again soon.
-            self._next_machine = now + (MACHINE_EVERY if self.ticks else POLL)
-            with self._part("machine"):
-                self._read_machine()
+        if due:
             with self._part("workspace"):
                 check_workspace(self.manager.workspace.root)
             with self._part("metrics"):
