@@ -6,12 +6,15 @@ ssh line may carry 12 kB/s. So each line's pieces are held against what was sent
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import takewhile
 
 from rich.cells import cell_len
+from rich.color import ColorSystem
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.control import Control
 from rich.segment import Segment
+from rich.style import Style
 from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
 from textual.strip import Strip
 
@@ -108,8 +111,39 @@ class _Changes(CompositorUpdate):
         yield from ()  # nobody prints it
 
     def render_segments(self, console: Console) -> str:
-        parts = [(Control.move_to(x, y).segment.text, strip) for x, y, strip in self._sent.changes(self._update)]
-        return "".join(move + strip.render(console) for move, strip in parts)
+        system = console._color_system or ColorSystem.TRUECOLOR
+        parts: list[str] = []
+        now = ("", "", "")  # what the terminal draws with
+        for x, y, strip in self._sent.changes(self._update):
+            parts.append(Control.move_to(x, y).segment.text)
+            for text, style, _ in strip:
+                wanted = _codes(style, system)
+                parts.append(_turn(now, wanted) + text)
+                now = wanted
+        return "".join(parts) + ("\x1b[0m" if any(now) else "")
+
+
+@lru_cache(maxsize=4096)
+def _codes(style: Style | None, system: ColorSystem) -> tuple[str, str, str]:
+    """Bold and the like, letters' colour, background, as a terminal's codes."""
+    if style is None:
+        return "", "", ""
+    front, back = style.color, style.bgcolor
+    return (
+        Strip.render_ansi(style.without_color, system),
+        ";".join(front.downgrade(system).get_ansi_codes()) if front else "",
+        ";".join(back.downgrade(system).get_ansi_codes(False)) if back else "",
+    )
+
+
+def _turn(now: tuple[str, str, str], wanted: tuple[str, str, str]) -> str:
+    """The sequence that leads from one look to the other: what stays is not said again, for it is half of all bytes."""
+    if now == wanted:
+        return ""
+    if now[0] != wanted[0]:
+        return f"\x1b[{';'.join(['0', *filter(None, wanted)])}m"
+    codes = [new or usual for old, new, usual in zip(now[1:], wanted[1:], ("39", "49"), strict=True) if old != new]
+    return f"\x1b[{';'.join(codes)}m"
 
 
 def difference(before: Strip | None, after: Strip) -> tuple[int, Strip | None]:

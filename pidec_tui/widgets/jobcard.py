@@ -27,10 +27,11 @@ def folded(text: str, width: int, style: str = "") -> Lines:
 def first_values(job: Job, root: str = "") -> list[tuple[str, str]]:
     """The config values that people change first, and those that the job changed, as shown. None before the feed has
     brought in what knows the defaults: that takes a tenth of a second, and the queue is looked at first."""
-    known = sys.modules.get("pidec_train.protocol.config")
-    if known is None:
+    # A module is in sys.modules before it is read to its end, in the feed's thread: then it does not have them yet.
+    models = getattr(sys.modules.get("pidec_train.protocol.config"), "CONFIG_MODELS", None)
+    if models is None:
         return []
-    model = known.CONFIG_MODELS.get(job.kind)
+    model = models.get(job.kind)
     fields = model.model_fields if model else {}
     found = []
     for name, value in job.config.items():

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 
-from rich.color import Color
+from rich.color import Color, ColorSystem
 from rich.segment import Segment
 from rich.style import Style
 from textual._compositor import ChopsUpdate, LayoutUpdate
 from textual.geometry import Region
 from textual.strip import Strip
 
-from pidec_tui.sent import Sent, difference
+from pidec_tui.sent import Sent, _codes, _turn, difference
 
 STYLES = [Style(color=Color.parse(name)) for name in ("red", "blue", "green")]
 Cells = list[tuple[str, Style | None]]
@@ -110,3 +110,16 @@ def test_after_a_resize_and_when_asked_all_is_sent_again() -> None:
     sent.forget()
     piece = ChopsUpdate([{0: strip(("a", 0)), 2: strip((" ", 0))}], [(0, 2, 3)], [[1, 3]])
     assert [(x, part.text) for x, _, part in sent.changes(piece)] == [(2, " ")]  # a blank over what nobody knows
+
+
+def test_what_stays_of_a_look_is_not_said_again() -> None:
+    """Lost: half of the bytes; or, said too little, letters in the colour of those before them."""
+    bold, plain, other = (
+        _codes(Style.parse(each), ColorSystem.EIGHT_BIT)
+        for each in ("bold #5fafd7 on #1c1c1c", "#8a8a8a on #1c1c1c", "#8a8a8a")
+    )
+    assert _turn(plain, plain) == ""
+    assert _turn(("", "", ""), plain) == "\x1b[38;5;245;48;5;234m"
+    assert _turn(plain, bold) == "\x1b[0;1;38;5;74;48;5;234m"
+    assert _turn(bold, plain) == "\x1b[0;38;5;245;48;5;234m"
+    assert _turn(plain, other) == "\x1b[49m" and _turn(plain, ("", "", "48;5;234")) == "\x1b[39m"
