@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -13,6 +14,8 @@ import termios
 import threading
 import time
 from collections.abc import Sequence
+
+import psutil
 
 SIZE = (160, 45)  # columns, lines
 
@@ -88,8 +91,12 @@ class Session:
             pass
 
     def end(self) -> None:
-        """End it, whatever its keys are."""
+        """End it, whatever its keys are, and what it has started."""
+        started = psutil.Process(self.pid).children(recursive=True)
         self._process.terminate()
+        for process in started:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
         self._process.wait(timeout=10)
         os.close(self._screen)
 
