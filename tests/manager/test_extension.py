@@ -124,7 +124,8 @@ def test_what_cannot_be_extended_says_so(manager: Manager) -> None:
     """Lost without it: a fresh training over the weekend where somebody wanted one more hour."""
     job = command(manager, "true")
     put(manager, job.id, JobState.succeeded)
-    with pytest.raises(PidecError, match=r"job 1 cannot be extended: its kind is command\. Only diffusion and decorator jobs can be"):
+    wrong = r"job 1 cannot be extended: its kind is command\. Only diffusion and decorator jobs can be"
+    with pytest.raises(PidecError, match=wrong):
         manager.retry(job.id, extend_to=8)
     job = over(manager)
     with pytest.raises(PidecError, match=r"--extend-to goes on from the last checkpoint, --fresh starts from nothing"):
