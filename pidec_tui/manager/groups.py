@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pidec_train.protocol.errors import PidecError
+from pidec_train.protocol.rundir import Workspace
 
 from .joblog import JobLog
 from .jobs import Job, JobState
 from .newjobs import NewJob, swept
-from .queueing import Queue
+from .queueing import Queue, write_spec_of
 from .sweep import Combination
 
 
 class Groups:
     """`Manager.groups`. To cancel one: `Manager.cancel_group`."""
 
-    def __init__(self, queue: Queue, log: JobLog) -> None:
+    def __init__(self, queue: Queue, log: JobLog, ws: Workspace) -> None:
         self._queue = queue
         self._log = log
+        self._ws = ws
 
     def add(
         self,
@@ -50,8 +53,17 @@ class Groups:
         )
 
     def _each(self, name: str, states: Sequence[JobState], word: str, does: Callable[[int], Job]) -> list[Job]:
-        with self._log.write():
-            chosen = [job for job in self._queue.group(name) if job.state in states]
-            if not chosen:
-                raise PidecError(f'no job of group "{name}" is {word}', f'pidec-jobs list --group "{name}" shows them')
-            return [does(job.id) for job in chosen]
+        chosen: list[Job] = []
+        try:
+            with self._log.write():
+                chosen += (job for job in self._queue.group(name) if job.state in states)
+                if not chosen:
+                    hint = f'pidec-jobs list --group "{name}" shows them'
+                    raise PidecError(f'no job of group "{name}" is {word}', hint)
+                return [does(job.id) for job in chosen]
+        except PidecError:
+            # The rows are as before; the spec.json of those that came first is not, and a rebuild goes by it.
+            with contextlib.suppress(PidecError), self._log.write():
+                for job in chosen:
+                    write_spec_of(self._log, self._ws, job.id)
+            raise

@@ -78,7 +78,7 @@ class Manager:
         """Jobs that were queued as one."""
         from .groups import Groups
 
-        return Groups(self._queue, self._log)
+        return Groups(self._queue, self._log, self.workspace)
 
     @property
     def settings(self) -> Settings:

@@ -8,6 +8,7 @@ from pidec_train.protocol.errors import PidecError
 from pidec_tui.manager import cli
 from pidec_tui.manager.jobs import Job, JobState
 from pidec_tui.manager.manager import Manager
+from pidec_tui.manager.specs import read_spec
 from pidec_tui.manager.sweep import combinations
 
 
@@ -43,6 +44,18 @@ def test_one_that_cannot_start_keeps_its_whole_group(manager: Manager) -> None:
     with pytest.raises(PidecError, match="cannot be released"):
         manager.groups.release("peg")
     assert set(states(manager)) == {"held"}
+
+
+def test_a_group_that_was_kept_is_kept_by_its_files_too(manager: Manager) -> None:
+    """Lost: with the job log, that a job was held; the rebuilt one starts it."""
+    first = manager.add("command", {"command": "true"})
+    one = manager.add("command", {"command": "true"}, group="peg", held=True)
+    manager.add("command", {"command": "true"}, group="peg", after=[first.id])
+    manager.cancel(first.id)
+    with pytest.raises(PidecError, match="cannot be released"):
+        manager.groups.release("peg")
+    spec = read_spec(manager.workspace, one.id)
+    assert spec is not None and spec.held
 
 
 def test_the_command_line_takes_groups_too(manager: Manager, capsys: pytest.CaptureFixture[str]) -> None:
