@@ -287,7 +287,14 @@ class ChartsScreen(BoardScreen):
     def action_why(self) -> None:
         from .why import WhyScreen
 
-        self.app.push_screen(WhyScreen())
+        self.go_beside(WhyScreen)
+
+    def go_beside(self, kind: type[ChartsScreen]) -> None:
+        """To the charts' other screen: back, where it lies below; else going to and fro would pile them up."""
+        if type(self.app.screen_stack[-2]) is kind:
+            self.app.pop_screen()
+        else:
+            self.app.push_screen(kind())
 
     def action_differ(self) -> None:
         """The settings in which the runs that are drawn are not the same."""

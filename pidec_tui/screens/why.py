@@ -160,4 +160,4 @@ class WhyScreen(ChartsScreen):
         self.show_advice()
 
     def action_charts(self) -> None:
-        self.app.push_screen(ChartsScreen())
+        self.go_beside(ChartsScreen)

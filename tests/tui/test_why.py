@@ -74,6 +74,8 @@ async def test_w_shows_rate_and_machine_over_one_time_axis(scene: Scene) -> None
         assert type(pilot.app.screen) is ChartsScreen
         await press(pilot, "w")
         assert isinstance(pilot.app.screen, WhyScreen)
+        await press(pilot, *"owow")
+        assert isinstance(pilot.app.screen, WhyScreen) and len(pilot.app.screen_stack) == 2, "they pile up"
 
 
 @keys("why.evidence", "why.next", "why.previous", "why.first", "why.last")
