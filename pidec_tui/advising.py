@@ -23,6 +23,8 @@ EVERY_S = 5.0  # between two looks at the same job
 LEAST_PAUSE = 300  # times what the look before has taken: a third of a percent of a core, however long the run is
 MOST_EARLIER = 8  # jobs that one is held against: each is read once, which costs up to a fifth of a second
 
+_Run = tuple[int, int]  # a job, and how many attempts it has: after a retry its rates are others
+
 
 class Adviser:
     """Belongs to one thread. It remembers what it has read of one job, and the rates of jobs that are over.
@@ -36,10 +38,10 @@ class Adviser:
         self._manager = manager
         self._pulse_of = pulse_of
         self._clock = clock
-        self._whose: tuple[int, int] = (0, 0)  # job, and how many attempts it had
+        self._whose: _Run = (0, 0)
         self._trace = MachineTrace()
-        self._over: tuple[int, Pulse] | None = None  # the pulse of a job that is over, which nobody else keeps
-        self._earlier: dict[int, Earlier | None] = {}  # None: too little to go by
+        self._over: tuple[_Run, Pulse] | None = None  # the pulse of a job that is over, which nobody else keeps
+        self._earlier: dict[_Run, Earlier | None] = {}  # None: too little to go by
         self._loads: dict[str, deque[float]] = {}  # percent, by device
         self._cores = 1
         self._next: tuple[int, float] = (0, 0.0)  # job, and when it is looked at again
@@ -67,7 +69,7 @@ class Adviser:
 
     def machine(self, job: Job, curves: Mapping[str, Curve]) -> Mapping[str, Curve]:
         """What the machine did while this job's attempts ran, by metric name."""
-        whose = job.id, len(job.attempts)
+        whose = _run(job)
         if whose != self._whose:
             self._whose, self._trace = whose, MachineTrace()
         now = self._clock()
@@ -117,8 +119,8 @@ class Adviser:
     def _pulse(self, job: Job) -> Pulse:
         if job.state.active:
             return self._pulse_of(job)
-        if self._over is None or self._over[0] != job.id:
-            self._over = job.id, self._pulse_of(job)
+        if self._over is None or self._over[0] != _run(job):
+            self._over = _run(job), self._pulse_of(job)
         return self._over[1]
 
     def _live(self, device: str | None) -> float | None:
@@ -131,14 +133,18 @@ class Adviser:
             return []
         alike = [other for other in jobs if other.state.finished and other.id != job.id and _alike(other, job)]
         alike.sort(key=lambda other: -(other.ended or 0))
-        new = next((other for other in alike[:MOST_EARLIER] if other.id not in self._earlier), None)
+        new = next((other for other in alike[:MOST_EARLIER] if _run(other) not in self._earlier), None)
         if new is not None:
             pulse = Pulse()
             pulse.take(self._manager.curves(new.id))
             rates = len(pulse.rates.values)
             enough = rates >= LEAST_ROWS and pulse.median
-            self._earlier[new.id] = Earlier(new.id, new.config, pulse.median or 0.0, rates) if enough else None
-        return [each for other in alike[:MOST_EARLIER] if (each := self._earlier.get(other.id)) is not None]
+            self._earlier[_run(new)] = Earlier(new.id, new.config, pulse.median or 0.0, rates) if enough else None
+        return [each for other in alike[:MOST_EARLIER] if (each := self._earlier.get(_run(other))) is not None]
+
+
+def _run(job: Job) -> _Run:
+    return job.id, len(job.attempts)
 
 
 def _alike(other: Job, job: Job) -> bool:

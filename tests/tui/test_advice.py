@@ -10,12 +10,16 @@ from typing import Any
 import pytest
 
 from pidec_tui.advice import Advice, Earlier, Facts, advise
+from pidec_tui.advising import Adviser
 from pidec_tui.charts.series import Curve
 from pidec_tui.manager.jobs import Attempt, Job, JobEvent, JobState, MetricBlock
 from pidec_tui.manager.machinelog import GPU_COLUMNS, HOST, Device, MachineBlock, Tenancy, Tenant
+from pidec_tui.manager.metriclog import MetricLog
+from pidec_tui.manager.overview import Overview
 from pidec_tui.manager.pulse import Pulse
 from pidec_tui.manager.settings import Settings
-from tests.tui.scene import NOW
+from pidec_tui.trace import Trace
+from tests.tui.scene import NOW, Scene
 
 RATE, WAITED = "throughput/iters_per_min", "time/eval_wait_ratio"
 BEGAN = NOW - 7200
@@ -354,3 +358,33 @@ def test_slower_than_the_same_settings_were() -> None:
     assert advice.text.startswith("0.60× the iterations/min of jobs 15, 14, 12 with the same settings")
     assert keys(replace(run([900.0] * 20), earlier=same)) == ["pace"]
     assert keys(replace(run([570.0] * 5), earlier=same)) == ["pace"], "five rows are not enough"
+
+
+def test_what_a_retry_has_measured_takes_the_place_of_what_was_remembered(scene: Scene) -> None:
+    """Lost: the rates of the attempt that counts, in a dashboard that has seen the one before."""
+    metrics, adviser = MetricLog(scene.log), Adviser(scene.manager, Overview(scene.manager).pulse, lambda: NOW)
+    mine, other = (scene.add("diffusion", {"env_id": "Peg"}, name=name) for name in ("mine", "other"))
+
+    def attempt(job: Job, number: int, rate: float, state: str = "succeeded") -> None:
+        began = NOW - 90_000 + 9000 * number
+        rows = [(i, 100 * i, began + 60 * i, {RATE: rate, "train/loss": 0.1}) for i in range(1, 50)]
+        with scene.log.write():
+            scene.log.insert_attempt(job.id, number, state=state, token="t", started=began, ended=began + 3000, fresh=1)
+            metrics.add_rows(job.id, number, rows)
+            scene.log.update_job(job.id, state=state, ended=began + 3000)
+
+    def advice() -> dict[str, Advice]:
+        job, trace = scene.manager.job(mine.id), Trace(mine.id)
+        trace.take(scene.manager.curves(mine.id))
+        adviser.machine(job, trace.view().curves)
+        return {each.key: each for each in adviser.advise(job, trace.view(), (), scene.manager.jobs())}
+
+    attempt(mine, 1, 500, "failed")
+    attempt(other, 1, 500)
+    assert "earlier-same" not in advice()
+    attempt(mine, 2, 480)
+    attempt(other, 2, 960)
+    assert advice()["earlier-same"].evidence == (
+        "this run: median 480 iterations/min of 49 rows",
+        f"job {other.id}: median 960 iterations/min of 49 rows",
+    )
