@@ -34,6 +34,7 @@ class MetricLog:
             values = {name: finite(metrics[name]) for name in names}
             inserts.append((job, attempt, seq, step, time, sets[names], packed(values.values())))
             newest.update((name, (step, time, value)) for name, value in values.items())
+        self._forget_void(job, attempt)
         self._log.many(
             "INSERT OR IGNORE INTO metric_rows (job, attempt, seq, step, time, names, vals) "
             "VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -42,6 +43,15 @@ class MetricLog:
         self._log.many(
             "INSERT OR REPLACE INTO latest (job, name, step, time, value) VALUES (?, ?, ?, ?, ?)",
             [(job, self._name_id(name), *point) for name, point in newest.items()],
+        )
+
+    def _forget_void(self, job: int, attempt: int) -> None:
+        """Before the first line of an attempt that began from nothing: what earlier ones said last is void."""
+        self._log.rows(
+            "DELETE FROM latest WHERE job = ?1 "
+            "AND EXISTS (SELECT 1 FROM attempts WHERE job = ?1 AND number = ?2 AND fresh) "
+            "AND NOT EXISTS (SELECT 1 FROM metric_rows WHERE job = ?1 AND attempt >= ?2)",
+            (job, attempt),
         )
 
     def _set_id(self, names: tuple[str, ...]) -> int:
@@ -90,16 +100,17 @@ class MetricLog:
         return [row[0] for row in self._log.rows("SELECT name FROM names ORDER BY name")]
 
     def tail(self, job: int, name: str, count: int) -> list[float]:
-        """The newest `count` values of a curve, oldest first, but for those that are no numbers."""
+        """The newest `count` values of a curve, oldest first, but for those that are no numbers or void."""
         if name not in self.latest(job):
             return []
         sql = (
-            "SELECT vals, metric_sets.names FROM metric_rows JOIN metric_sets ON metric_sets.id = metric_rows.names "
-            "WHERE job = ? AND EXISTS (SELECT 1 FROM json_each(metric_sets.names) WHERE value = ?) "
+            "SELECT vals, metric_sets.names FROM metric_rows INDEXED BY metric_rows_by_job "
+            "JOIN metric_sets ON metric_sets.id = metric_rows.names "
+            "WHERE job = ? AND attempt >= ? AND EXISTS (SELECT 1 FROM json_each(metric_sets.names) WHERE value = ?) "
             "ORDER BY metric_rows.id DESC LIMIT ?"
         )
         found = []
-        for vals, names in self._log.rows(sql, (job, name, count)):
+        for vals, names in self._log.rows(sql, (job, self._first_attempt(job), name, count)):
             value = array("d", vals)[json.loads(names).index(name)]
             if not math.isnan(value):
                 found.append(value)

@@ -151,6 +151,25 @@ def test_an_attempt_that_starts_from_nothing_voids_the_curves_before_it(reader: 
     assert reader.read() == [(5, "a", 9.0)]
 
 
+def test_what_is_void_is_no_newest_value_either(reader: Reader) -> None:
+    """Lost without it: a run that is sorted by, and told with, the success of the one it took the place of."""
+    reader.write(row(0, 10, 1.0), row(1, 20, 2.0), row(2, 20, 0.9, "success"))
+    reader.read()
+    reader.attempt(2, fresh=True)
+    assert reader.manager.tail(reader.job, "success", 9) == [0.9], "until the new one has said something"
+    reader.path = reader.path.with_name("second.jsonl")
+    for seq in range(2):
+        reader.write(row(seq, 5 + seq, 9.0 + seq))
+        reader.read()
+    assert reader.manager.latest(reader.job) == {"a": 10.0} and reader.manager.metric_names(reader.job) == ["a"]
+    assert [reader.manager.tail(reader.job, name, 9) for name in ("a", "success")] == [[9.0, 10.0], []]
+    reader.attempt(3)
+    reader.path = reader.path.with_name("third.jsonl")
+    reader.write(row(0, 7, 0.8, "success"))
+    reader.read()
+    assert reader.manager.latest(reader.job) == {"a": 10.0, "success": 0.8}, "one that goes on voids nothing"
+
+
 def test_progress_and_events_come_from_the_lines(reader: Reader) -> None:
     reader.write(
         {"seq": 0, "event": "start", "kind": "x", "step_name": "epoch", "total_steps": 9, "resumed_step": 4, "time": 1},
