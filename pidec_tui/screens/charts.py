@@ -72,6 +72,7 @@ class ChartsScreen(BoardScreen):
         *("chart.leave", "chart.large", "chart.closer", "chart.further", "chart.left", "chart.find", "chart.page"),
         *("chart.smooth", "chart.axis", "chart.log-y", "chart.clip", "chart.pin", "app.help"),
     )
+    EMPTY = "has logged no metrics yet. Charts appear with the first ones."
 
     def __init__(self, source: Source | None = None, *, cursor: float | None = None) -> None:
         super().__init__()
@@ -126,8 +127,7 @@ class ChartsScreen(BoardScreen):
         grid.display, empty.display = bool(self._plans), not self._plans
         if not self._plans:
             job = self.door.board.job()
-            whose = f"Job {job.id}, {job.name}, has logged no metrics yet." if job else "No job is selected."
-            empty.update(Text(f"{whose} Charts appear with the first ones."))
+            empty.update(Text(f"Job {job.id}, {job.name}, {self.EMPTY}" if job else "No job is selected."))
         elif grid.size:
             grid.show([self._picture(place) for place in self._page()])
         self.query_one("#charts-title", Static).update(self._title())

@@ -40,6 +40,7 @@ class WhyScreen(ChartsScreen):
         *("chart.leave", "why.evidence", "why.dismiss", "why.restore", "chart.left", "chart.closer", "chart.further"),
         *("chart.page", "chart.smooth", "why.charts", "app.help"),
     )
+    EMPTY = "has told no rate, and the machine was not measured meanwhile."
 
     def __init__(self) -> None:
         super().__init__(self._with_machine)

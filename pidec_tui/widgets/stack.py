@@ -74,8 +74,15 @@ class ChartStack(Vertical):
             self._lens.lines(runs, plan, "step"),
             axes,
             better=info(told).better,
-            note=plan.note if board.selected is not None else "",
+            note=self._note(plan, board),
         )
+
+    def _note(self, plan: Plan, board: Board) -> str:
+        """What stands in the place of a chart without numbers: of a run that is over none are to come."""
+        job = board.job()
+        if job is not None and job.state.finished:
+            return "none was logged" if board.trace else ""
+        return plan.note if board.selected is not None else ""
 
     def _sentence(self, board: Board, now: float) -> Text:
         job = board.job()

@@ -78,6 +78,22 @@ async def test_w_shows_rate_and_machine_over_one_time_axis(scene: Scene) -> None
         assert isinstance(pilot.app.screen, WhyScreen) and len(pilot.app.screen_stack) == 2, "they pile up"
 
 
+async def test_a_run_that_told_no_rate_is_not_said_to_have_logged_nothing(scene: Scene) -> None:
+    """Lost: trust, where `o` shows four curves and `w` says that there are none; and waiting for a run that is over."""
+    job = scene.add("evaluate", {"ckpt": "x.pt"}, name="x")
+    scene.start(job, ago=100)
+    first = {"event": "start", "kind": "evaluate", "step_name": "episode", "total_steps": 20, "time": NOW - 90}
+    scene.write(job, [first, {"step": 20, "time": NOW - 20, "metrics": {"eval/success_rate": 0.5}}])
+    scene.end(job, JobState.succeeded, ago=10)
+    async with app_of(scene).run_test(size=(160, 45)) as pilot:
+        await go(pilot, job.id)
+        rate = pilot.app.screen.query_one("#chart0", ChartView)
+        assert "none was logged" in "".join(rate.render_line(y).text for y in range(rate.size.height))
+        await press(pilot, "w")
+        told = str(pilot.app.screen.query_one("#charts-empty", Static).render())
+        assert "has told no rate" in told and "metrics" not in told
+
+
 @keys("why.evidence", "why.next", "why.previous", "why.first", "why.last")
 async def test_enter_shows_the_figures_of_the_sentence_under_the_cursor(scene: Scene) -> None:
     """Lost: what a sentence is made from; then it is an opinion."""
