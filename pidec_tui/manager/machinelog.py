@@ -139,7 +139,7 @@ class MachineLog:
         devices = self._devices()
         minutes: dict[tuple[int, float], list[tuple[float, bytes]]] = {}
         sql = "SELECT time, device, vals FROM machine_samples WHERE time >= ? AND time < ?"
-        for time, number, vals in self._log.rows(sql, (self._thinned, until)):
+        for time, number, vals in self._log.rows(sql, (self._first_crowded(until), until)):
             minutes.setdefault((number, time // MINUTE), []).append((time, vals))
         crowded = {key: rows for key, rows in minutes.items() if len(rows) > 1}
         gone = [(time, number) for (number, _), rows in crowded.items() for time, _ in rows]
@@ -151,6 +151,18 @@ class MachineLog:
         self._log.many("INSERT OR IGNORE INTO machine_samples (time, device, vals) VALUES (?, ?, ?)", kept)
         self._thinned = max(self._thinned, until)
         return len(gone) - len(kept)
+
+    def _first_crowded(self, until: float) -> float:
+        """Time of the first sample of a minute with several; `until` if there is none.
+
+        Each runner asks once for all that there is: months of it in a dict took seconds, with the job log locked, and
+        hundreds of megabytes.
+        """
+        sql = (
+            "SELECT coalesce(min(first), ?2) FROM (SELECT min(time) AS first FROM machine_samples "
+            "WHERE time >= ?1 AND time < ?2 GROUP BY device, CAST(time / 60 AS INTEGER) HAVING count(*) > 1)"
+        )
+        return float(self._log.rows(sql, (self._thinned, until))[0][0])
 
     # --- reading ---------------------------------------------------------------------------------------------------
 

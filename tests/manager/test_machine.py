@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import tracemalloc
 from array import array
 from collections.abc import Iterator
 from dataclasses import replace
@@ -157,6 +158,22 @@ def test_after_a_day_a_minute_is_one_sample(log: JobLog) -> None:
     assert list(card.times) == [begin + 30, begin + 90, begin + 150, NOW - 60, NOW - 55]
     assert list(card.columns["utilization"][:2]) == [90.5, 90.5] and math.isnan(card.columns["utilization"][2])
     assert list(card.columns["throttle"][:2]) == [8.0, 0.0]
+
+
+def test_what_an_earlier_runner_has_thinned_is_not_read_into_memory(log: JobLog) -> None:
+    """Lost: the memory of a runner that begins behind a year of samples, and seconds in which the job log is locked."""
+    machine = MachineLog(log)
+    begin = (NOW - 90_000) // 60 * 60
+    with log.write():
+        machine.add(gpu_sample(begin - 60 * i + 30, 90.0) for i in range(20_000))
+        machine.add(gpu_sample(begin + 60 + 5 * i, 90.0) for i in range(12))
+    tracemalloc.start()
+    try:
+        with log.write():
+            assert MachineLog(log).thin(NOW) == 11
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_reader_goes_on_and_knows_who_was_there_before(log: JobLog) -> None:
