@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rich.text import Text
 from textual.app import App
 from textual.binding import Binding, BindingsMap
 from textual.dom import DOMNode
@@ -292,6 +293,14 @@ def shown_key(app: App[Any], kind: type[DOMNode], name: str) -> str:
     """The first key of a binding of this class, as it is shown, with the user's keymap."""
     binding = next(binding for binding in bindings_of(app, kind) if binding.id == name)
     return binding.key_display or app.get_key_display(binding)
+
+
+def answers(app: App[Any], kind: type[DOMNode], meanings: Mapping[str, str]) -> Text:
+    """The line at the foot of a dialog: key and meaning of these bindings, with the user's keymap."""
+    line, primary = Text(), f"bold {app.theme_variables['primary']}"
+    for name, meaning in meanings.items():
+        line.append("     " if line else "").append(shown_key(app, kind, name), primary).append(f" {meaning}")
+    return line
 
 
 def listing(user: UserKeys, titles: Mapping[str, str]) -> str:

@@ -18,6 +18,10 @@ from textual.widgets.option_list import Option
 from pidec_train.protocol.metric_names import info
 
 from ..charts.ticks import number
+from ..keymap import answers
+
+_MOST_LINES = 18  # of the list
+_AROUND = 8  # lines of the box around it: what is typed, the keys, the frame
 
 
 class MetricPicker(ModalScreen[str | None]):
@@ -27,18 +31,27 @@ class MetricPicker(ModalScreen[str | None]):
         names: to choose from.
         latest: the newest value of each.
         pins: those that are pinned; changed in place.
+        takes: what becomes of the one that is chosen.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "back", id="metric.leave", priority=True),
-        Binding("enter", "take", "its chart", key_display="enter", id="metric.take", priority=True),
+        Binding("enter", "take", "take it", key_display="enter", id="metric.take", priority=True),
         Binding("tab", "pin", "pin or unpin", id="metric.pin", priority=True),
         Binding("down,ctrl+n", "move(1)", "next", show=False, id="metric.next", priority=True),
         Binding("up", "move(-1)", "previous", show=False, id="metric.previous", priority=True),
     ]
 
-    def __init__(self, names: Sequence[str], latest: Mapping[str, float | None], pins: list[str]) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        latest: Mapping[str, float | None],
+        pins: list[str],
+        *,
+        takes: str = "its chart",
+    ) -> None:
         super().__init__()
+        self._takes = takes
         self._names, self._latest, self._pins = names, latest, pins
         self._found: list[str] = list(names)
 
@@ -46,7 +59,8 @@ class MetricPicker(ModalScreen[str | None]):
         with Vertical(classes="box", id="picker"):
             yield Input(placeholder="a part of a metric's name", compact=True, id="picker-text")
             yield OptionList(id="picker-list", compact=True)
-            yield Static("[b $primary]enter[/] its chart   [b $primary]tab[/] pin   [b $primary]esc[/] back")
+            told = {"metric.take": self._takes, "metric.pin": "pin", "metric.leave": "back"}
+            yield Static(answers(self.app, MetricPicker, told))
 
     def on_mount(self) -> None:
         options = self.query_one(OptionList)
@@ -54,7 +68,9 @@ class MetricPicker(ModalScreen[str | None]):
         self._fill(0)
 
     def on_resize(self, event: events.Resize) -> None:
-        self._fill(self.query_one(OptionList).highlighted or 0)
+        options = self.query_one(OptionList)
+        options.styles.max_height = min(_MOST_LINES, max(event.size.height - _AROUND, 1))
+        self._fill(options.highlighted or 0)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         self._found = matching(self._names, event.value)

@@ -11,6 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from ..forms import whole_number
+from ..keymap import answers
 
 
 class NumberScreen(ModalScreen[int | None]):
@@ -33,7 +34,8 @@ class NumberScreen(ModalScreen[int | None]):
         with Vertical(classes="box", id="number-box"):
             yield Static(self._text, markup=False)
             yield Input(placeholder=f"for example {self._example}", compact=True, id="number")
-            yield Static("[b $primary]enter[/] go on     [b $primary]esc[/] leave it", classes="answers")
+            told = {"number.take": "go on", "number.leave": "leave it"}
+            yield Static(answers(self.app, NumberScreen, told), classes="answers")
 
     def action_take(self) -> None:
         number = whole_number(self.query_one(Input).value)

@@ -11,7 +11,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from ..keymap import shown_key
+from ..keymap import answers
 
 
 class Question(ModalScreen[bool]):
@@ -27,12 +27,10 @@ class Question(ModalScreen[bool]):
         self._text, self._yes, self._no = text, yes, no
 
     def compose(self) -> ComposeResult:
-        primary = f"bold {self.app.theme_variables['primary']}"
-        answers = Text("\n").append(shown_key(self.app, Question, "question.yes"), primary).append(f" {self._yes}     ")
-        answers.append(shown_key(self.app, Question, "question.no"), primary).append(f" {self._no}")
+        line = answers(self.app, Question, {"question.yes": self._yes, "question.no": self._no})
         with Vertical(classes="box"):
             yield Static(self._text, markup=False)
-            yield Static(answers, classes="answers")
+            yield Static(Text("\n").append_text(line), classes="answers")
 
     def action_answer(self, answer: bool) -> None:
         self.dismiss(answer)

@@ -53,7 +53,8 @@ class RankingKeys(OverlayKeys):
             trace, choices = self.door.board.trace, self.door.board.charts
             latest = {name: trace.last(name) if trace else None for name in message.names}
             self.app.push_screen(
-                MetricPicker(message.names, latest, choices.pins), lambda name: self._sort(name) if name else None
+                MetricPicker(message.names, latest, choices.pins, takes="sort by it"),
+                lambda name: self._sort(name) if name else None,
             )
 
     def _sort(self, metric: str) -> None:

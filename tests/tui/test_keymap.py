@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 from textual.binding import Binding
+from textual.widgets import OptionList
 
 from pidec_tui import __main__ as door
 from pidec_tui.app import PidecApp
@@ -74,6 +75,25 @@ async def test_own_keys_do_what_they_say_and_are_shown_everywhere(scene: Scene) 
         assert isinstance(pilot.app.screen, Question)
         await pressed(pilot, "Y")
         assert scene.manager.job(4).state is JobState.cancelled
+
+
+async def test_dialogs_tell_own_keys_and_stand_over_what_they_are_about(scene: Scene) -> None:
+    """Lost: the way out of a dialog that tells a key which does nothing there; and its list on a small terminal."""
+    row = {"step": 10, "time": NOW - 5, "metrics": {f"own/m{number:02}": 1.0 for number in range(12)}}
+    busy(scene)
+    scene.write(scene.manager.job(3), [row])
+    keys = keys_of('"number.take" = "f4"\n"number.leave" = "f6"\n"metric.take" = "f3"\n')
+    async with remapped(scene, keys).run_test(size=(60, 18)) as pilot:
+        await go(pilot, 2)
+        await pressed(pilot, "E")
+        assert "f4 go on     f6 leave it" in str(pilot.app.screen.query_one(".answers").render())
+        assert pilot.app.screen.query_one("#number-box").region.y > 2
+        await pressed(pilot, "f6", "O", *["down"] * 9)
+        box, found = pilot.app.screen.query_one("#picker"), pilot.app.screen.query_one(OptionList)
+        assert "f3 sort by it" in str(box.children[-1].render()) and box.region.bottom <= 18
+        assert box.content_region.contains_region(box.children[-1].region)
+        assert found.highlighted == 9 and found.option_count > found.size.height, "the list scrolls, not the box"
+        assert found.scroll_offset.y <= 9 < found.scroll_offset.y + found.size.height
 
 
 async def test_two_keys_that_change_places(scene: Scene) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from textual.widgets import Static
 
 from pidec_tui.charts.smooth import ema
 from pidec_tui.manager.jobs import JobState
@@ -45,6 +46,7 @@ async def test_what_is_over_is_sorted_and_what_waits_keeps_its_order(scene: Scen
         assert "by train/loss, smoothed 0.9" in str(queue_of(pilot).border_title)
         await pressed(pilot, "O")
         assert isinstance(pilot.app.screen, MetricPicker)
+        assert "enter sort by it" in str(pilot.app.screen.query("#picker Static").last(Static).render())
         await pressed(pilot, "o", "w", "n", "enter")
         assert board_of(pilot).ranking.metric == "own" and "0.9" in queue_of(pilot).text(good)
         await pressed(pilot, "s")
