@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
 
+from ..keymap import shown_key
 from ..manager.jobs import Job, JobState
 from ..manager.manager import Manager
 from ..words import duration, plural
@@ -47,7 +48,8 @@ class QueueKeys(JobKeys):
 
     def action_top(self) -> None:
         if job := self.job():
-            self.door.act(lambda m: m.move(job.id, 1), f"Job {job.id} is the next one")
+            held = ", once it is released" if job.state is JobState.held else ""
+            self.door.act(lambda m: m.move(job.id, 1), f"Job {job.id} is the next one{held}")
 
     def action_fresh(self) -> None:
         """Retry from nothing, after a question."""
@@ -71,6 +73,11 @@ class QueueKeys(JobKeys):
             return
         if not job.state.finished:
             self.notify(f"Job {job.id} is {job.state}: only a job that is over can be lengthened.", timeout=5)
+            return
+        from ..manager.specs import end_field  # late: pydantic, which a first picture goes without
+
+        if end_field(job.kind) is None:
+            self.notify(f"Job {job.id} has no end that can be moved: its kind is {job.kind}.", timeout=5)
             return
         from .number import NumberScreen
 
@@ -164,13 +171,15 @@ class QueueKeys(JobKeys):
             self.door.act(lambda m: m.ensure_runner(), "The runner is up")
             return
         running = sum(job.state.active for job in board.jobs or ())
-        goes_on = f" {plural(running, 'job')} that run now go on;" if running else ""
-        text = f"Stop the runner, process {board.runner_pid}?{goes_on} nothing else starts until ! starts it again."
+        goes_on = f" What runs now ({plural(running, 'job')}) goes on;" if running else ""
+        key = shown_key(self.app, QueueKeys, "queue.runner")
+        text = f"Stop the runner, process {board.runner_pid}?{goes_on} nothing else starts until {key} starts it again."
         self.app.push_screen(_question(text, "stop it"), lambda yes: self._stop_runner() if yes else None)
 
     def _stop_runner(self) -> None:
         self.door.feed.keep_runner(False)  # else it would start one for the jobs that wait
-        self.door.act(lambda m: m.stop_runner(), "The runner has ended: ! starts one")
+        key = shown_key(self.app, QueueKeys, "queue.runner")
+        self.door.act(lambda m: m.stop_runner(), f"The runner has ended: {key} starts one")
 
     def _over(self, job: Job) -> str:
         return f"{job.state} {duration(self.door.clock() - (job.ended or job.created))} ago"

@@ -121,6 +121,21 @@ async def test_a_group_is_held_released_cancelled_and_retried_as_one(scene: Scen
         assert isinstance(pilot.app.screen, MainScreen) and "job 4 is in no group" in notices(pilot).lower()
 
 
+async def test_what_cannot_be_is_said_before_one_types(scene: Scene) -> None:
+    """Lost: a number that was typed for a job that has no such end; and an hour, for "next" was said of a held job."""
+    job = scene.add("demos", {"num_demos": 10, "out": "demos/x.h5"}, name="x")
+    scene.start(job, ago=100)
+    scene.end(job, JobState.succeeded, ago=10)
+    held = scene.add("diffusion", DIFFUSION, name="y", held=True)
+    async with app_of(scene).run_test(size=SIZE) as pilot:
+        await go(pilot, job.id)
+        await pressed(pilot, "E")
+        assert isinstance(pilot.app.screen, MainScreen) and "its kind is demos" in notices(pilot)
+        await go(pilot, held.id)
+        await pressed(pilot, "T")
+        assert f"Job {held.id} is the next one, once it is released" in notices(pilot)
+
+
 @keys("job.fresh", "job.extend", "job.top", "number.take", "number.leave")
 async def test_from_nothing_longer_and_first(scene: Scene) -> None:
     """Lost: three things that only the command line could do."""
@@ -156,7 +171,7 @@ async def test_the_runner_and_a_report(scene: Scene, monkeypatch: pytest.MonkeyP
     async with app_of(scene).run_test(size=SIZE) as pilot:
         await go(pilot, 3)
         await pressed(pilot, "exclamation_mark")
-        assert "Stop the runner, process 4001? 1 job that run" in asked(pilot)
+        assert "Stop the runner, process 4001? What runs now (1 job) goes on; nothing" in asked(pilot)
         await pressed(pilot, "y")
         assert done == ["stop"] and not pilot.app.feed._start_runner  # type: ignore[attr-defined]
         board_of(pilot).runner_pid = None
