@@ -94,7 +94,10 @@ def to_text(value: Any) -> str:
         return YES if value else NO
     if isinstance(value, (list, tuple)):
         return " ".join(to_text(item) for item in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)  # a clone's settings must be the same, digit by digit
+    return str(value)
 
 
 def from_text(field: FormField, text: str) -> Any:

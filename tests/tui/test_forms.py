@@ -103,3 +103,4 @@ def test_nothing_is_found_in_an_empty_place(tmp_path: Path) -> None:
 def test_values_are_shown_as_typed() -> None:
     """Lost: `(64, 128, 256)` or `1e-04` in a field that does not take them back."""
     assert [to_text(v) for v in (None, True, (64, 128), 1e-4, 0.5, 7)] == ["", "yes", "64 128", "0.0001", "0.5", "7"]
+    assert [to_text(v) for v in (0.12345678, 1e-7, 123456789.0)] == ["0.12345678", "1e-07", "123456789.0"]
