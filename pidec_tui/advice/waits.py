@@ -79,8 +79,8 @@ def _rarer(facts: Facts, setting: str, seconds: float, count: int) -> tuple[str,
     if not count or now is None or per_step is None or not left or facts.job.total_steps is None:
         return None
     each = seconds / count
-    wanted = _rounded_up(max(each * (1 - TARGET) / (TARGET * per_step), 2 * now))
-    then = min(wanted, facts.job.total_steps)
+    wanted = max(each * (1 - TARGET) / (TARGET * per_step), 2 * now)
+    then = min(_rounded_up(min(wanted, facts.job.total_steps)), facts.job.total_steps)
     saved = each * (left // now - left // then)
     if saved < WORTH_S:
         return None

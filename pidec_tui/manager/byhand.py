@@ -23,6 +23,7 @@ from pidec_train.protocol.rundir import RunDir, Workspace, parse_metrics
 
 from .ingest import read_new
 from .jobs import Attempt, Job, JobEvent, JobState, MetricBlock
+from .metriclog import finite
 
 if TYPE_CHECKING:
     from pidec_train.protocol.rundir import MetricsLine
@@ -80,7 +81,7 @@ class _Run:
         columns.steps.append(line.seq if line.step is None else line.step)
         columns.times.append(line.time)
         for name in names:
-            value = line.metrics[name]
+            value = finite(line.metrics[name])
             columns.values[name].append(float("nan") if value is None else value)
 
     def ends(self) -> list[MetricsLine]:

@@ -25,7 +25,7 @@ from .schema import MIGRATIONS, VERSION
 
 OLDEST_SQLITE = (3, 51, 3)  # before it, two processes that write and checkpoint can corrupt a WAL database
 BUSY_MS = 5000
-MOST = 1e200  # of a metric's value; sums and powers of larger ones are no numbers any more
+MOST = 1e150  # of a metric's value; sums of squares of larger ones are no numbers any more
 
 _ACTIVE = "('starting', 'running', 'stopping')"
 _JOB_COLUMNS = (  # in the order of `Job`'s fields

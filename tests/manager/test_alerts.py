@@ -13,6 +13,7 @@ import pytest
 
 from pidec_tui.manager import alerts
 from pidec_tui.manager.alerts import findings, stalled
+from pidec_tui.manager.joblog import MOST
 from pidec_tui.manager.jobs import Job, JobState, MetricBlock
 from pidec_tui.manager.manager import Manager
 from pidec_tui.manager.pulse import Pulse
@@ -112,6 +113,12 @@ def test_a_flat_loss_is_measured_against_its_noise() -> None:
     assert kinds(pulse("train/loss", flat, step=3300)) == [], "near its end a run is flat by its schedule"
     assert kinds(pulse("train/qf_loss", flat)) == [], "critics chase a target that moves"
     assert kinds(pulse("train/loss", flat), Settings(plateau_minutes=0)) == []
+
+
+def test_the_largest_values_that_are_taken_in_can_be_judged() -> None:
+    """Lost: every runner of a workspace in which a command's loss has exploded: each one dies of the sum of squares."""
+    exploded = [MOST * (-1) ** (place // 3) for place in range(300)]
+    assert kinds(pulse("train/loss", exploded)) == []
 
 
 def test_success_is_flat_when_five_evaluations_have_not_beaten_the_best() -> None:

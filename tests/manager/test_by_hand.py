@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -59,6 +60,14 @@ def test_a_run_by_hand_is_a_line_with_curves_and_an_end(manager: Manager) -> Non
     assert manager.checkpoint_dir(-1) == manager.workspace.checkpoints / "hand-20261124-103000-Peg-v1"
     assert [each.id for each in manager.jobs()] == [1], "it is none of the queue"
     assert len(Overview(manager).lines([manager.job(-1)])) == 1
+
+
+def test_a_value_beyond_all_bounds_is_none_as_in_the_queue(manager: Manager) -> None:
+    """Lost: health, rate and end of all runs, because of one by hand whose loss is infinite."""
+    write(manager, "hand-20261124-103000-Peg-v1", START, row(100, 0.5), row(200, math.inf), row(300, 1e300))
+    manager.by_hand()
+    (block,) = manager.curves(-1)
+    assert list(map(math.isnan, block.columns["train/loss"])) == [False, True, True]
 
 
 def test_a_run_that_vanished_without_a_word_has_failed(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -215,6 +215,13 @@ def test_where_the_cost_of_one_is_not_known_no_saving_is_made_up() -> None:
     assert only(over, "eval").text == "Waited for evaluations 31% of the time."
 
 
+def test_a_cost_beyond_all_bounds_is_no_crash() -> None:
+    """Lost: all advice, and the job log's news with it, because of a rate that nobody can believe."""
+    facts = run([1e150] * 20, every=5e7, time__eval_wait_ratio=[1e150] * 20)
+    facts = replace(facts, events=[event("eval", NOW, 0, phase="start")])
+    assert "eval_freq 1,000 → 1,000,000" in only(facts, "eval").text
+
+
 def test_saves_data_and_simulators_are_waited_for_too() -> None:
     """Lost: a slow disk, a slow loader, or simulators that wait for the updates and the other way round."""
     saving = run([950.0] * 41, time__save_wait_ratio=[0.5] * 41)
