@@ -14,6 +14,7 @@ from textual.containers import Container
 from textual.widgets import Static
 
 from ..glance import glance, newest_start
+from ..keymap import shown_key
 from ..manager.jobs import Job, JobState
 from ..refusals import MARK
 from ..widgets.checkpoints import CheckpointTable
@@ -174,7 +175,8 @@ class MainScreen(RankingKeys):
     def _follow(self) -> None:
         """To a run that has begun since the last look, unless the user has gone elsewhere."""
         board, queue = self.door.board, self.query_one(QueueTable)
-        words = ("queue", "following" if board.follow else "F follows", board.ranking.told(board.charts.smooth))
+        follows = "following" if board.follow else f"{shown_key(self.app, MainScreen, 'queue.follow')} follows"
+        words = ("queue", follows, board.ranking.told(board.charts.smooth))
         title = " · ".join(word for word in words if word)
         if queue.border_title != title:  # telling it draws the whole queue
             queue.border_title = title

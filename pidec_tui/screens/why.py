@@ -16,6 +16,7 @@ from textual.widgets import Static
 
 from ..advice import Advice
 from ..charts.series import XKind
+from ..keymap import shown_key
 from ..plans import Plan, machine_plans
 from ..runtraces import RunTrace, run_trace
 from ..widgets.chartgrid import ChartGrid
@@ -101,7 +102,8 @@ class WhyScreen(ChartsScreen):
         if not found:
             table.add_row("", Text(self._nothing(), colours["muted"]))
         if hidden:
-            table.add_row("", Text(f"dismissed: {hidden}; U shows them again", colours["muted"]))
+            key = shown_key(self.app, WhyScreen, "why.restore")
+            table.add_row("", Text(f"dismissed: {hidden}; {key} shows them again", colours["muted"]))
         self.query_one("#why-lines", Static).update(table)
         self.call_after_refresh(self.query_one("#why", VerticalScroll).scroll_to, y=place, animate=False)
 

@@ -19,7 +19,7 @@ from pidec_tui.screens.help import GROUPS, HelpScreen
 from pidec_tui.screens.main import MainScreen
 from pidec_tui.screens.question import Question
 from pidec_tui.widgets.keybar import KeyBar
-from tests.tui.pressing import go, notices
+from tests.tui.pressing import go, notices, queue_of
 from tests.tui.scene import H200, NOW, FixedGpus, Scene, busy, pressed, settled
 
 
@@ -82,9 +82,10 @@ async def test_dialogs_tell_own_keys_and_stand_over_what_they_are_about(scene: S
     row = {"step": 10, "time": NOW - 5, "metrics": {f"own/m{number:02}": 1.0 for number in range(12)}}
     busy(scene)
     scene.write(scene.manager.job(3), [row])
-    keys = keys_of('"number.take" = "f4"\n"number.leave" = "f6"\n"metric.take" = "f3"\n')
+    keys = keys_of('"number.take" = "f4"\n"number.leave" = "f6"\n"metric.take" = "f3"\n"queue.follow" = "a"\n')
     async with remapped(scene, keys).run_test(size=(60, 18)) as pilot:
         await go(pilot, 2)
+        assert "a follows" in str(queue_of(pilot).border_title)
         await pressed(pilot, "E")
         assert "f4 go on     f6 leave it" in str(pilot.app.screen.query_one(".answers").render())
         assert pilot.app.screen.query_one("#number-box").region.y > 2
