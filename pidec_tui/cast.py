@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import sys
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -221,6 +222,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("cast.svg"), metavar="FILE", help="default: cast.svg")
     parser.add_argument("--size", type=int, nargs=2, default=SIZE, metavar=("COLUMNS", "ROWS"), help="default: 120 36")
     options = parser.parse_args(argv)
+    # A picture has all colours, however few the terminal has that it is asked for in.
+    os.environ.update(TERM="xterm-256color", COLORTERM="truecolor")
     manager = None
     try:
         manager = Manager.open(options.workspace)

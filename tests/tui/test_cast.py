@@ -12,6 +12,7 @@ from pidec_tui import cast
 from pidec_tui.cast import Replay
 from pidec_tui.filmstrip import CELL_X, CELL_Y, Frame, Run, svg_of
 from pidec_tui.manager.jobs import JobState
+from pidec_tui.theme import DARK
 from tests.tui.scene import NOW, Scene, decorated
 
 INK, PAPER = "#d0d0d0", "#1c1c1c"
@@ -56,8 +57,11 @@ def test_a_replay_shows_what_the_run_had_logged_by_then(scene: Scene) -> None:
     assert replay.at(replay.end) == job and replay.end <= NOW
 
 
-def test_a_cast_of_a_run(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lost: the README's animation."""
+@pytest.mark.parametrize("terminal", ["xterm-256color", "xterm-16color"])
+def test_a_cast_of_a_run(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: str) -> None:
+    """Lost: the README's animation; and its colours, made in a terminal of few."""
+    monkeypatch.setenv("TERM", terminal)
+    monkeypatch.setenv("COLORTERM", "")
     job = decorated(scene)
     monkeypatch.setattr(cast, "LAPSE_FRAMES", 3)
     monkeypatch.setattr(cast, "EVERY", 30)
@@ -68,6 +72,7 @@ def test_a_cast_of_a_run(scene: Scene, tmp_path: Path, monkeypatch: pytest.Monke
     xml.fromstring(svg)
     shown = [text for _, text in texts(svg)]
     assert "time-lapse: 10 min in 8 s" in shown and "97%" in shown and "✗ fails" in shown and "✓ succeeds" in shown
+    assert DARK.background in svg
     assert "30%" in shown, "it begins at the base policy's success"
     assert scene.manager.job(job.id) == job, "and it changes nothing"
 
