@@ -168,20 +168,21 @@ class MachineLog:
 
     def blocks(self, after: float, until: float) -> list[MachineBlock]:
         """The samples with a time above `after` and up to `until`, one block for each device that has any."""
-        devices = self._devices()
-        grouped: dict[int, list[tuple[float, bytes]]] = {}
-        sql = "SELECT device, time, vals FROM machine_samples WHERE time > ? AND time <= ? ORDER BY time"
-        for number, time, vals in self._log.rows(sql, (after, until)):
-            grouped.setdefault(number, []).append((time, vals))
-        return [
-            MachineBlock(
-                devices[number],
-                array("d", [time for time, _ in rows]),
-                _columns(devices[number], [vals for _, vals in rows]),
-                self._tenancies(number, after, until),
-            )
-            for number, rows in sorted(grouped.items())
-        ]
+        with self._log.read():  # a device that is new comes with its first samples, or not yet
+            devices = self._devices()
+            grouped: dict[int, list[tuple[float, bytes]]] = {}
+            sql = "SELECT device, time, vals FROM machine_samples WHERE time > ? AND time <= ? ORDER BY time"
+            for number, time, vals in self._log.rows(sql, (after, until)):
+                grouped.setdefault(number, []).append((time, vals))
+            return [
+                MachineBlock(
+                    devices[number],
+                    array("d", [time for time, _ in rows]),
+                    _columns(devices[number], [vals for _, vals in rows]),
+                    self._tenancies(number, after, until),
+                )
+                for number, rows in sorted(grouped.items())
+            ]
 
     def _tenancies(self, number: int, after: float, until: float) -> list[Tenancy]:
         sql = (

@@ -192,6 +192,25 @@ def test_a_reader_goes_on_and_knows_who_was_there_before(log: JobLog) -> None:
     assert machine.blocks(NOW + 15, NOW + 100) == []
 
 
+def test_a_device_that_comes_while_one_reads_is_read_with_the_next_look(
+    log: JobLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lost: a look of the dashboard, to a runner that writes of a GPU for the first time."""
+    runner, devices = JobLog(log.path), MachineLog._devices
+
+    def and_then(machine: MachineLog) -> dict[int, Device]:
+        found = devices(machine)
+        with runner.write():
+            MachineLog(runner).add([gpu_sample(NOW, 50.0)])
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MachineLog, "_devices", and_then)
+        assert read(log) == {}
+    runner.close()
+    assert list(read(log)) == ["GPU-a"]
+
+
 def test_the_runner_samples_while_a_job_runs(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lost: all of it, where nobody asks the sampler."""
     monkeypatch.setattr(sampling, "sample_host", lambda root: HostSample(38.0, 16, 1.0, 8 * GIB, 64 * GIB, 0))
