@@ -60,16 +60,16 @@ def table_of(
 
     table = Table(box=None, pad_edge=False, header_style="bold", show_header=header)
     for column in columns:
-        right, wraps = column in _NUMBERS, not whole
+        right = column in _NUMBERS
         table.add_column(
             column,
             justify="right" if right else "left",
-            overflow="fold" if wraps else "ellipsis",
-            no_wrap=not wraps,
+            overflow="ellipsis" if whole else "fold",
+            no_wrap=whole and column != "name",  # rich takes room from columns that may wrap before any other
             ratio=1 if whole and column == "name" else None,
         )
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(cell, no_wrap=whole or None, overflow="ellipsis" if whole else None) for cell in row))
     return table
 
 

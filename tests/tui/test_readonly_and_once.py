@@ -87,6 +87,7 @@ def test_once_is_plain_text_at_the_width_it_is_given(
 ) -> None:
     """Lost: the state of the box over a slow line, in a script, or in a mail."""
     busy(scene)
+    long = scene.add("demos", {"num_demos": 10, "out": "x.h5"}, name="a-name-longer-than-there-is-room-for")
     monkeypatch.setattr("pidec_tui.once.LOAD_S", 0)
     for width in (160, 60):
         monkeypatch.setenv("COLUMNS", str(width))
@@ -95,6 +96,8 @@ def test_once_is_plain_text_at_the_width_it_is_given(
         assert "\x1b" not in text and max(map(len, text.splitlines())) <= width
         for part in ("1 running", "● running", "job 2", "CUDA out of memory", "waits for job 3"):
             assert part in text, part
+        row = next(line for line in text.splitlines() if " a-name" in line)
+        assert row.split()[:3] == [str(long.id), "○", "queued"], "the name gives way, not the id"
     assert "of median" not in text, "what there is no room for is left out, not broken over lines"
 
 
