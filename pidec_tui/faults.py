@@ -11,6 +11,7 @@ from pidec_train.protocol.errors import PidecError
 
 from .board import Machine
 from .manager.host import disk_free
+from .manager.ingest import CHUNK
 from .manager.jobs import Job, JobState
 from .manager.manager import Manager
 
@@ -56,7 +57,7 @@ class Behind:
             number = job.attempts[-1].number
             path = self._manager.workspace.run(job.id).attempt(number).metrics
             taken = self._manager.taken_in(job.id, number)
-            if not path.exists() or taken >= path.stat().st_size:
+            if not path.exists() or not _has_line(path, taken):
                 continue
             before = since.get((job.id, number), (taken, now))
             self._since[job.id, number] = before if before[0] == taken else (taken, now)
@@ -67,6 +68,16 @@ class Behind:
             if disk_free(self._manager.state_dir) < FULL:
                 hint = f"The disk of {self._manager.state_dir} is full: free some space, and it goes on"
             raise PidecError(f"the job log takes in no metrics of job {job_id}, though it writes some", hint)
+
+
+def _has_line(path: Path, offset: int) -> bool:
+    """Whether there is more than a half-written line behind a byte: a command that buffers leaves one for minutes."""
+    if offset >= path.stat().st_size:
+        return False
+    with path.open("rb") as file:
+        file.seek(offset)
+        data = file.read(CHUNK)
+    return b"\n" in data or len(data) == CHUNK
 
 
 class LostGpus:

@@ -269,6 +269,20 @@ def test_a_job_log_that_takes_nothing_in_is_a_notice(scene: Scene) -> None:
     behind.check(scene.manager.jobs())
 
 
+def test_a_half_written_line_is_not_behind(scene: Scene) -> None:
+    """Lost: trust in that notice, where a command buffers what it writes: half a line stands there for minutes."""
+    job, now = running(scene), [0.0]
+    scene.write(job, lines(1, 3))
+    behind = Behind(scene.manager, lambda: now[0])
+    path = scene.manager.workspace.run(job.id).attempts()[-1][1].metrics
+    with scene.log.write():
+        scene.log.update_attempt(job.id, 1, offset=path.stat().st_size)
+    with path.open("a") as file:
+        file.write('{"seq": 9, "step"')
+    for now[0] in (0.0, 9.0, 60.0):
+        behind.check(scene.manager.jobs())
+
+
 def test_gpus_that_answer_no_more_are_a_notice(scene: Scene) -> None:
     """Lost: that the driver is gone in the middle of a run: the pane would only be empty."""
     gpu = FakeGpu(uuid="GPU-a", memory_used=GIB, processes=[])
