@@ -25,8 +25,12 @@ from .app import PidecApp
 from .board import Activity, CheckpointRow
 from .feed import checkpoint_rows, plain_lines
 from .filmstrip import Frame, Run, svg_of
+from .manager.health import Checkup
 from .manager.jobs import Job, JobEvent, JobState, MetricBlock
 from .manager.manager import Manager
+from .manager.overview import JobLine, line_of
+from .manager.pulse import Pulse
+from .manager.settings import Settings
 from .motion.takes import Take, find_takes
 from .motion.tasks import CONTROL_HZ
 from .screens.main import MainScreen
@@ -107,6 +111,13 @@ class Replay:
                 blocks.append(replace(block, steps=block.steps[:end], times=block.times[:end], columns=columns))
         return blocks
 
+    def _line(self, job: Job, now: float, settings: Settings) -> JobLine:
+        """How it did then."""
+        pulse, checkup = Pulse(), Checkup(job.attempts[-1].number)
+        pulse.take(self._until(now))
+        checkup.take([event for event in self._events if event.time <= now])
+        return line_of(job, pulse, checkup, settings, now)
+
     def show(self, app: PidecApp, now: float) -> None:
         """Put that moment on the app's board, and on its screen."""
         job, board = self.at(now), app.board
@@ -117,6 +128,7 @@ class Replay:
         board.activity = {job.id: trace.activity(job)} if job.state.active else {job.id: Activity()}
         board.trace = trace.view()
         board.events = tuple(event for event in self._events if event.time <= now)
+        board.lines = {job.id: self._line(job, now, app.manager.settings)} if job.state.active else {}
         board.checkpoints = tuple(row for row in self._checkpoints if row.created <= now)
         # The log has no times; a trainer prints evenly, so a share of the time is that share of its lines.
         share = min(max((now - self.begin) / max(self.end - self.begin, 1e-9), 0.0), 1.0)

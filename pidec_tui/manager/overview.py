@@ -12,6 +12,7 @@ from .health import BEGINS, Checkup
 from .jobs import LANES, Job, JobState
 from .manager import Manager
 from .pulse import Pulse, grown, loss_name, success_name
+from .settings import Settings
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,7 @@ class Overview:
 
     def _line(self, job: Job) -> JobLine:
         if job.state.active:
-            pulse, checkup = self.pulse(job), self._checkup(job)
-            health = checkup.health(pulse, job, self._manager.settings, self._clock())
-            interval = checkup.interval(pulse.success) if pulse.success_name == EVAL_SUCCESS_RATE else None
-            if health.word == BEGINS:  # pace and end would be those of the attempt before
-                return JobLine(job, loss=pulse.loss, success=pulse.success, interval=interval, health=health.word)
-            figures = (pulse.rate, pulse.median, pulse.loss, pulse.success, pulse.ends(job))
-            return JobLine(job, *figures, interval, health.word, health.why)
+            return line_of(job, self.pulse(job), self._checkup(job), self._manager.settings, self._clock())
         latest = self._manager.latest(job.id)
         return JobLine(job, loss=latest.get(loss_name(latest)), success=latest.get(success_name(latest)))
 
@@ -90,6 +85,16 @@ class Overview:
         pulse = grown(self._pulses.get(job.id), lambda row: read(job.id, after_row=row))
         self._pulses[job.id] = pulse
         return pulse
+
+
+def line_of(job: Job, pulse: Pulse, checkup: Checkup, settings: Settings, now: float) -> JobLine:
+    """The line of an active job. `now`: unix seconds."""
+    health = checkup.health(pulse, job, settings, now)
+    interval = checkup.interval(pulse.success) if pulse.success_name == EVAL_SUCCESS_RATE else None
+    if health.word == BEGINS:  # pace and end would be those of the attempt before
+        return JobLine(job, loss=pulse.loss, success=pulse.success, interval=interval, health=health.word)
+    figures = (pulse.rate, pulse.median, pulse.loss, pulse.success, pulse.ends(job))
+    return JobLine(job, *figures, interval, health.word, health.why)
 
 
 def next_up(jobs: Sequence[Job]) -> list[Job]:
