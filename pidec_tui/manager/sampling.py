@@ -100,7 +100,7 @@ class Sampler:
             if not self._refused:
                 log.warning("samples of the machine are not written: %s", error)
             self._refused = True
-            del self._samples[:-MOST_WAITING]
+            del self._samples[:-MOST_WAITING], self._tenancies[:-MOST_WAITING]
             return
         self._refused = False
         self._samples, self._tenancies = [], []
@@ -168,6 +168,8 @@ def _user(uid: int | None) -> str:
 
 
 def _news(before: tuple[Tenant, ...], now: tuple[Tenant, ...]) -> bool:
+    """Whether somebody came, went, or took another amount of memory; NVML promises no order."""
+    before, now = (tuple(sorted(each, key=lambda tenant: (repr(tenant.who), tenant.gib))) for each in (before, now))
     if [tenant.who for tenant in before] != [tenant.who for tenant in now]:
         return True
     return any(abs(old.gib - new.gib) > MOVED_GIB for old, new in zip(before, now, strict=True))

@@ -125,6 +125,16 @@ def test_who_computes_there_is_written_when_it_changes_and_our_own_job_is_told_a
     assert (joined.pid, joined.gib, joined.job) == (other.pid, 18.0, None) and joined.name and joined.user
 
 
+def test_processes_in_another_order_are_no_news(log: JobLog, tmp_path: Path) -> None:
+    """Lost: megabytes a day, to a driver that lists the same processes in turns."""
+    card = FakeGpu("GPU-a", processes=[(os.getpid(), 6 * GIB), (os.getppid(), 18 * GIB)])
+    sampler = sampled(log, FakeNvml([card]), tmp_path)
+    for _ in range(3):
+        sampler.look([JOB])
+        card.processes.reverse()
+    assert len(read(log)["GPU-a"].tenancies) == 1
+
+
 def test_a_job_log_that_is_locked_costs_no_sample(
     log: JobLog, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
