@@ -30,7 +30,7 @@ class OverlayKeys(QueueKeys):
         if job is None:
             return
         if not job.group_name:
-            self.notify(f"Job {job.id} is in no group: pidec-jobs add --sweep makes one.", timeout=5)
+            self.say_ungrouped(job)
             return
         self._toggle(job.group_name)
 

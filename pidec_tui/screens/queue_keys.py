@@ -148,10 +148,14 @@ class QueueKeys(JobKeys):
         job, members = self.door.board.job(), self._members()
         found = [other for other in members if other.state in states]
         if job is not None and not members:
-            self.notify(f"Job {job.id} is in no group: several values in a form make one (seed 1..3).", timeout=5)
+            self.say_ungrouped(job)
         elif job is not None and not found:
             self.notify(f'Group "{job.group_name}" {otherwise}.', timeout=5)
         return found
+
+    def say_ungrouped(self, job: Job) -> None:
+        """What a key that is about a group says where there is none."""
+        self.notify(f"Job {job.id} is in no group: several values in a form make one (seed 1..3).", timeout=5)
 
     def _told(self, jobs: Sequence[Job]) -> str:
         """`3 jobs of group "peg", queued 2 h 05 to 40 min ago`."""

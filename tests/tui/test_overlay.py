@@ -109,7 +109,7 @@ async def test_a_group_is_one_line_in_a_band(scene: Scene) -> None:
     async with app_of(scene).run_test(size=SIZE) as pilot:
         await go(pilot, last.id)
         await press(pilot, "M")
-        assert "is in no group" in notices(pilot)
+        assert "is in no group: several values in a form make one" in notices(pilot)
         await go(pilot, two.id)
         await press(pilot, "M")
         assert all("[A] peg seed" in row(pilot, job) for job in (one, two, three))
