@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pidec_train.protocol.metric_names import EVAL_SUCCESS_RATE
 
@@ -12,7 +13,9 @@ from .health import BEGINS, Checkup
 from .jobs import LANES, Job, JobState
 from .manager import Manager
 from .pulse import Pulse, grown, loss_name, success_name
-from .settings import Settings
+
+if TYPE_CHECKING:  # brings pydantic, which a first picture goes without
+    from .settings import Settings
 
 
 @dataclass(frozen=True)
