@@ -17,6 +17,7 @@ from pidec_train.protocol.rundir import Workspace, write_atomic
 from .presets import Preset, read_preset
 
 _NAME = re.compile(r"[\w][\w.-]*")
+_LONGEST = 100  # bytes: file systems take 255
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,13 @@ class Draft:
     first: str | None = None
 
     def path(self, ws: Workspace) -> Path:
-        """Where it goes. It hides a shipped one of the same name."""
+        """Where it goes. It hides a shipped one of the same name. Raises PidecError: no file can have that name."""
+        if not _NAME.fullmatch(self.name) or len(self.name.encode()) > _LONGEST:
+            wrong = f'"{self.name[:_LONGEST]}" is no name for a preset' if self.name else "the preset needs a name"
+            hint = (
+                f"At most {_LONGEST} letters, digits, dots and dashes: it becomes a file; type it into the line `name`"
+            )
+            raise PidecError(wrong, hint)
         return ws.presets / f"{self.name}.toml"
 
 
@@ -43,9 +50,6 @@ def save_preset(ws: Workspace, draft: Draft, *, over: bool = False) -> Preset:
     Raises:
         PidecError: a name that no file can have, one that is taken, or a wrong value.
     """
-    if not _NAME.fullmatch(draft.name):
-        wrong = f'"{draft.name}" is no name for a preset' if draft.name else "the preset needs a name"
-        raise PidecError(wrong, "Letters, digits, dots and dashes: it becomes a file; type it into the line `name`")
     path = draft.path(ws)
     if path.exists() and not over:
         raise PidecError(f"{path} is there already", "Give it another name")

@@ -253,7 +253,11 @@ class FormScreen(PidecScreen):
             first=before.first if before and any(is_from_first(row.text) for row in rows) else None,
             config={row.field.name: from_text(row.field, row.text) for row in rows},
         )
-        there = draft.path(self.door.manager.workspace)
+        try:
+            there = draft.path(self.door.manager.workspace)
+        except PidecError as error:
+            self.notify(error.hint, title=error.message, severity="error", timeout=6, markup=False)
+            return
 
         def keep(yes: bool | None) -> None:
             if yes:
