@@ -12,7 +12,8 @@ from pidec_train.protocol.rundir import Spec
 from pidec_tui.manager import environment
 from pidec_tui.manager.joblog import JobLog
 from pidec_tui.manager.jobs import JobState
-from pidec_tui.manager.manager import NO_RUNNER, Manager
+from pidec_tui.manager.manager import Manager
+from pidec_tui.manager.reading import NO_RUNNER
 from tests.manager.jobs_support import command
 
 
