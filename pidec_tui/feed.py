@@ -294,10 +294,11 @@ class Feed:
         view = replace(view, machine=self._adviser.machine(job, view.curves))
         if self._changed("trace", (job_id, trace.last_row, len(events), self._adviser.last_sample)):
             self._post(TraceChanged(view, events))
-        if self._adviser.is_due(job) and self._changed("advice", (job, trace.last_row, self._adviser.compared)):
-            advice = self._adviser.advise(job, view, events, self._jobs)
-            if self._changed("advice told", (job_id, advice)):
-                self._post(AdviceChanged(job_id, advice))
+        with self._part("advice"):
+            if self._adviser.is_due(job) and self._changed("advice", (job, trace.last_row, self._adviser.compared)):
+                advice = self._adviser.advise(job, view, events, self._jobs)
+                if self._changed("advice told", (job_id, advice)):
+                    self._post(AdviceChanged(job_id, advice))
 
     def _read_lines(self) -> None:
         """Health, rate, loss, success and end of what runs, and of what ended last."""

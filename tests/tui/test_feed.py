@@ -150,6 +150,24 @@ def test_a_vanished_workspace_does_not_stop_the_feed(scene: Scene) -> None:
     assert listener.one(LogChanged).lines == ("hello again",)
 
 
+def test_a_rule_of_advice_that_breaks_costs_the_advice_alone(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost: every curve, and the word that the job log is broken, for one figure that a rule did not expect."""
+    job = running(scene)
+    scene.write(job, lines(1, 20))
+
+    def breaks(*arguments: object) -> Any:
+        raise ZeroDivisionError("a rule")
+
+    monkeypatch.setattr("pidec_tui.advising.Adviser.advise", breaks)
+    listener = Listener(scene)
+    listener.feed.watch(job.id)
+    told = listener.tick()
+    assert [m.part for m in told if isinstance(m, Trouble)] == ["advice"]
+    assert [m for m in told if isinstance(m, TraceChanged)]
+    listener.tick()  # the runner was seen
+    assert not [m for m in listener.tick() if isinstance(m, QueueChanged)], "nothing is read anew for it"
+
+
 def test_losing_nvml_is_survived(scene: Scene) -> None:
     """Lost: a driver update at noon closes everybody's dashboard."""
     monitor = FixedGpus([H200])
