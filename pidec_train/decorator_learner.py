@@ -272,4 +272,5 @@ def _settings(config: DecoratorConfig) -> SacSettings:
         res_scale=config.res_scale,
         critic_input=config.critic_input,
         actor_input=config.actor_input,
+        bound_values=config.bound_values,
     )

@@ -12,6 +12,7 @@ from .protocol import metric_names as names
 from .protocol.config import DecoratorConfig
 from .rollouts import Rollouts
 
+BEYOND = 1.5  # times the least value that rewards allow: what lies between may be the entropy's
 GROWTH = 1 << 30  # bytes that the simulators may take beyond what they took at first, before a warning
 
 
@@ -33,6 +34,7 @@ class Rows:
         self._start = self._logged = learner.step
         self._first_memory = self._warned_memory = 0
         self._skipped, self._skipped_before = 0.0, False
+        self._ran_away = False
 
     def restart(self) -> None:
         """The clock of the first row starts now."""
@@ -58,6 +60,7 @@ class Rows:
         if updates:
             metrics[names.TRAIN_QF_LOSS] = qf_loss / updates
             metrics[names.TRAIN_Q_VALUE] = q_value / updates
+            self._watch_values(at, q_value / updates)
             metrics[names.TRAIN_SAC_ALPHA] = math.exp(float(self._learner.sac.log_alpha))
         if actor_updates:
             metrics[names.TRAIN_ACTOR_LOSS] = actor_loss / actor_updates
@@ -88,6 +91,17 @@ class Rows:
         )
         self._skipped_before = lost
         return verdict
+
+    def _watch_values(self, at: int, value: float) -> None:
+        """Said once: success may hold for a while after the critics are lost, but no longer climbs."""
+        lowest = self._learner.sac.settings.lowest_value
+        if not self._ran_away and value < BEYOND * lowest:
+            self._ran_away = True
+            message = (
+                f"the critics run away: they value what the policy does at {value:.3g}, and rewards allow no less than "
+                f"{lowest:.3g}; try --bound-values, a smaller --q-lr or another --seed"
+            )
+            self._writer.event("warning", at, message=message)
 
     def _watch_memory(self, at: int, metrics: Mapping[str, float]) -> None:
         taken = int(metrics[names.SIMULATOR_MEMORY] * 2**30)

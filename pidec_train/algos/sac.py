@@ -36,6 +36,12 @@ class SacSettings:
     res_scale: float
     critic_input: CriticInput
     actor_input: ActorInput
+    bound_values: bool = False
+
+    @property
+    def lowest_value(self) -> float:
+        """Of a chunk's reward, which is between -1 and 0, for ever."""
+        return -1 / (1 - self.gamma) if self.gamma < 1 else -math.inf
 
 
 def actor_sees(how: ActorInput, obs: Tensor, base: Tensor) -> Tensor:
@@ -137,7 +143,10 @@ class SacUpdate:
             seen = actor_sees(how.actor_input, batch.next_obs, batch.next_base)
             residual, log_prob = self.actor.sample(seen, noise)
             action = critic_sees(how.critic_input, residual, batch.next_base, how.res_scale)
-            value = self.targets(batch.next_obs, action).amin(0) - self.log_alpha.exp() * log_prob
+            value = self.targets(batch.next_obs, action).amin(0)
+            if how.bound_values:  # else critics that feed on themselves may run away
+                value = value.clamp(how.lowest_value, 0)
+            value = value - self.log_alpha.exp() * log_prob
             target = td_target(batch.reward, batch.stop, how.gamma, value)
         action = critic_sees(how.critic_input, batch.residual, batch.base, how.res_scale)
         values = self.critics(batch.obs, action)

@@ -54,6 +54,9 @@ class DecoratorConfig(JobConfig):
     bootstrap_at_done: Literal["always", "never", "truncated"] = Field(
         "truncated", description="whose end has a value: every episode's, none's, or that of those cut off by time"
     )
+    bound_values: bool = Field(
+        False, description="the critics learn no value that rewards do not allow: from -1 / (1 - gamma) to 0"
+    )
     critic_input: Literal["res", "sum", "concat"] = Field(
         "sum", description="action that the critics see: residual, base + scaled residual, or both side by side"
     )

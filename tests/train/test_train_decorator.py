@@ -15,6 +15,7 @@ import psutil
 import pytest
 import torch
 
+from pidec_train.algos.sac import SacUpdate
 from pidec_train.decorator_learner import DecoratorLearner
 from pidec_train.rollouts import Rollouts
 from tests.envs.test_autoreset import seed_of
@@ -291,6 +292,14 @@ def test_a_simulator_that_dies_is_named_and_costs_nothing_else(
     assert run("--resume") == 0
     assert run.last()["step"] == 64 and run.events("checkpoint")[-1]["step"] == 64
     assert min(step for step in run.rows() if step) % 8 == 0
+
+
+@pytest.mark.parametrize("value", [-1e4, -1.0])
+def test_critics_that_run_away_are_said_once(run: DecoratorRun, monkeypatch: pytest.MonkeyPatch, value: float) -> None:
+    """Lost: a night, behind a success rate that no longer climbs."""
+    monkeypatch.setattr(SacUpdate, "read_sums", lambda self: [10.0, 1.0, 10 * value, 10.0, 1.0, 0.0])
+    assert run() == 0
+    assert warnings(run).count("the critics run away") == (value < -100)
 
 
 def test_a_policy_that_diverged_is_not_saved(run: DecoratorRun, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
