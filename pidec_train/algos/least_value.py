@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
 from ..models.residual import TwinCritics
 
@@ -19,27 +17,21 @@ def least_value(critics: TwinCritics, obs: Tensor, action: Tensor) -> Tensor:
     Of each row only the critic with the lesser value has a gradient. The way back here takes each critic's own rows
     instead of all rows through both: half the products. How many rows that are is read by the host: not for a capture.
     """
-    weights = [weight.detach() for weight in critics.weights]
-    biases = [bias.detach() for bias in critics.biases]
-    value: Tensor = _LeastValue.apply(action, obs, weights, biases)  # type: ignore[no-untyped-call]
+    value: Tensor = _LeastValue.apply(action, obs, critics)  # type: ignore[no-untyped-call]
     return value
 
 
 class _LeastValue(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, action: Tensor, obs: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
-        x = torch.cat((obs, action), dim=1).expand(2, -1, -1)
-        ctx.hidden, ctx.weights, ctx.action_dim = [], weights, action.shape[1]
-        for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-            x = functional.relu_(torch.baddbmm(bias, x, weight))
-            ctx.hidden.append(x)
-        values = (x * weights[-1].transpose(1, 2)).sum(dim=2) + biases[-1].squeeze(2)
+    def forward(ctx: Any, action: Tensor, obs: Tensor, critics: TwinCritics) -> Tensor:
+        ctx.hidden, values = critics.layers(obs, action)
+        ctx.weights, ctx.action_dim = [weight.detach() for weight in critics.weights], action.shape[1]
         least, ctx.critic = values.min(dim=0)
         return least
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, by_value: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, by_value: Tensor) -> tuple[Tensor, None, None]:
         by_action = by_value.new_empty(len(by_value), ctx.action_dim)
         for critic in range(2):
             rows = (ctx.critic == critic).nonzero().squeeze(1)
@@ -49,4 +41,4 @@ class _LeastValue(torch.autograd.Function):
                 inputs = -ctx.action_dim if x is ctx.hidden[0] else 0  # of the first layer the action's alone
                 grad = grad @ weight[critic, inputs:].t()
             by_action.index_copy_(0, rows, grad)
-        return by_action, None, None, None
+        return by_action, None, None

@@ -101,13 +101,19 @@ class TwinCritics(nn.Module):
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
         """(B, obs_dim), (B, action_dim) -> (2, B)."""
+        return self.layers(obs, action)[1]
+
+    def layers(self, obs: Tensor, action: Tensor) -> tuple[list[Tensor], Tensor]:
+        """What each hidden layer gives, (2, B, width), and the values (2, B)."""
         x = torch.cat((obs, action), dim=1).expand(2, -1, -1)
-        *hidden, (weight, bias) = zip(self.weights, self.biases, strict=True)
-        for hidden_weight, hidden_bias in hidden:
-            x = functional.relu(torch.baddbmm(hidden_bias, x, hidden_weight))
+        *inner, (weight, bias) = zip(self.weights, self.biases, strict=True)
+        hidden = []
+        for inner_weight, inner_bias in inner:
+            x = functional.relu(torch.baddbmm(inner_bias, x, inner_weight))
+            hidden.append(x)
         # A product with one column: as a matrix product it takes four times as long.
         values: Tensor = (x * weight.transpose(1, 2)).sum(dim=2) + bias.squeeze(2)
-        return values
+        return hidden, values
 
     def split(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The weights as two networks with upstream's names (`net.0.weight`, …), for a checkpoint. Views."""
