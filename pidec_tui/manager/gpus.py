@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+PATIENCE_S = 1.0  # that a look may wait for NVML
+YOUNG_S = 4.0  # for which an answer that came late counts as now: less than the pause between two samples
 
 
 @dataclass(frozen=True)
@@ -67,44 +72,123 @@ def throttled_by(bits: int) -> list[str]:
 _ABSENT = ("NVMLError_LibraryNotFound", "NVMLError_DriverNotLoaded", "ModuleNotFoundError", "ImportError")
 
 
+@dataclass(frozen=True)
+class _Answer:
+    """What `GpuMonitor.sample` gives and says, as one."""
+
+    samples: tuple[GpuSample, ...]
+    why_none: str = ""
+    broken: bool = False
+
+
+class _Call:
+    """One question to the driver, in a thread that nobody waits for longer than they like.
+
+    Attributes:
+        since: when it was asked, unix seconds.
+        took: seconds until the answer.
+    """
+
+    def __init__(self, question: Callable[[], _Answer]) -> None:
+        self.since, self._begun = time.time(), time.monotonic()
+        self.took = self._ended = 0.0
+        self.answer: _Answer | None = None
+        self._done = threading.Event()
+        # A daemon: the interpreter ends without waiting for it.
+        threading.Thread(target=self._run, args=(question,), name="nvml", daemon=True).start()
+
+    def _run(self, question: Callable[[], _Answer]) -> None:
+        answer = question()
+        self._ended = time.monotonic()
+        self.took = self._ended - self._begun
+        self.answer = answer  # the last of all: who sees it reads the rest
+        self._done.set()
+
+    def wait(self, seconds: float) -> None:
+        """Until the answer is there, at most for so long."""
+        self._done.wait(seconds)
+
+    def is_old(self) -> bool:
+        """Whether its answer is none for now any more."""
+        return self.answer is not None and time.monotonic() - self._ended > YOUNG_S
+
+
 class GpuMonitor:
-    """Asks NVML, and goes on asking when it was lost.
+    """Asks NVML, and goes on asking when it was lost. Belongs to one thread.
+
+    A driver may take seconds to begin, and one that hangs never answers: it is asked in a thread of its own, one
+    question at a time, and waited for once.
 
     Args:
         nvml: a module that speaks pynvml's interface; by default pynvml itself.
+        patience_s: seconds that `sample` may wait for an answer.
 
     Attributes:
         why_none: why the last `sample` was empty, a sentence; "" if it was not.
-        broken: there is a driver or a GPU, yet NVML fails (as after a driver update without a reboot): an empty
-            sample then does not mean that this machine has no GPU.
+        broken: there is a driver or a GPU, yet NVML fails (as after a driver update without a reboot) or does not
+            answer: an empty sample then does not mean that this machine has no GPU.
     """
 
-    def __init__(self, nvml: Any = None) -> None:
-        self._nvml = nvml
-        self._ready = False
-        self._seen = False
+    def __init__(self, nvml: Any = None, *, patience_s: float = PATIENCE_S) -> None:
+        self._driver = _Driver(nvml)
+        self._patience_s = patience_s
+        self._asked: _Call | None = None  # whose answer is still to come, or to be told
+        self._told: _Call | None = None
         self.why_none = ""
         self.broken = False
 
     def sample(self) -> list[GpuSample]:
-        """All GPUs now, by index; empty if there is none or NVML does not answer (see `why_none`). Never raises."""
-        try:
-            nvml = self._started()
-            samples = [_sample(nvml, index) for index in range(int(nvml.nvmlDeviceGetCount()))]
-        except Exception as error:  # noqa: BLE001  NVML's errors, and whatever a broken driver library does
-            self._lost(error)
-            return []
-        self.broken = False
-        self._seen = self._seen or bool(samples)
-        self.why_none = "" if samples else "no GPU: the NVIDIA driver lists none"
-        return samples
+        """All GPUs now (or a moment ago, if the driver is slow), by index; empty if there is none or NVML does not
+        answer (see `why_none`). Never raises, and never waits for longer than `patience_s`; for a question that is
+        still out, not at all."""
+        call = self._asked
+        if call is None or call.is_old():
+            call = _Call(self._driver.ask)
+            call.wait(self._patience_s)
+        if call.answer is not None:
+            self._told = call
+            # One that takes long is asked ahead: its answer is there at the next look.
+            self._asked = _Call(self._driver.ask) if call.took > self._patience_s else None
+        else:
+            self._asked = call
+            if self._told is not None and self._told.is_old():
+                self._told = None
+        answer = self._told.answer if self._told is not None else None
+        if answer is None:
+            since = time.strftime("%H:%M:%S", time.localtime(call.since))
+            answer = _Answer((), f"NVML does not answer since {since}", True)
+        self.why_none, self.broken = answer.why_none, answer.broken
+        return list(answer.samples)
 
     def close(self) -> None:
-        """Let go of NVML."""
+        """Let go of NVML, unless it still owes an answer."""
+        if self._asked is None:
+            _Call(self._driver.close).wait(self._patience_s)
+
+
+class _Driver:
+    """NVML itself. Every call may block for as long as the driver likes; `GpuMonitor` makes one at a time."""
+
+    def __init__(self, nvml: Any) -> None:
+        self._nvml = nvml
+        self._ready = False
+        self._seen = False
+
+    def ask(self) -> _Answer:
+        try:
+            nvml = self._started()
+            samples = tuple(_sample(nvml, index) for index in range(int(nvml.nvmlDeviceGetCount())))
+        except Exception as error:  # noqa: BLE001  NVML's errors, and whatever a broken driver library does
+            return self._lost(error)
+        self._seen = self._seen or bool(samples)
+        return _Answer(samples, "" if samples else "no GPU: the NVIDIA driver lists none")
+
+    def close(self) -> _Answer:
         if self._ready:
             self._ready = False
             with contextlib.suppress(Exception):
                 self._nvml.nvmlShutdown()
+        return _Answer(())
 
     def _started(self) -> Any:
         if self._nvml is None:
@@ -116,15 +200,13 @@ class GpuMonitor:
             self._ready = True
         return self._nvml
 
-    def _lost(self, error: Exception) -> None:
+    def _lost(self, error: Exception) -> _Answer:
         self.close()
         kind, text = type(error).__name__, str(error) or type(error).__name__
         absent = kind in _ABSENT
-        self.broken = self._seen or not absent
         if absent and not self._seen:
-            self.why_none = f"no NVIDIA driver: {text}"
-        else:
-            self.why_none = f"NVML does not answer: {text}"
+            return _Answer((), f"no NVIDIA driver: {text}", False)
+        return _Answer((), f"NVML does not answer: {text}", True)
 
 
 def _sample(nvml: Any, index: int) -> GpuSample:

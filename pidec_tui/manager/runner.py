@@ -282,6 +282,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lock.write(str(os.getpid()))
         runner.run()
         lease.release()
+        lock.release()  # a thread that hangs in the driver can keep this process from ending, and the lock with it
     except (PidecError, OSError) as error:
         log.error("runner ends: %s", error)
         return EXIT_FAILED

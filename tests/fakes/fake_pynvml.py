@@ -3,10 +3,12 @@
 nvml = FakeNvml([FakeGpu(uuid="GPU-a", memory_used=3 << 30, processes=[(4312, 18 << 30)])])
 GpuMonitor(nvml).sample()
 nvml.broken = nvml.NVMLError_GpuIsLost()        # every call fails from now on
+nvml.answers.clear()                            # every call blocks until answers.set()
 """
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -66,7 +68,8 @@ class FakeGpu:
 
 
 class FakeNvml:
-    """Give it to `GpuMonitor(nvml=...)`. `broken`: an exception that every call then raises."""
+    """Give it to `GpuMonitor(nvml=...)`. `broken`: an exception that every call then raises; `answers`: while it is
+    not set, every call blocks, as in a driver that hangs."""
 
     NVML_CLOCK_SM = 1
     NVML_TEMPERATURE_GPU = 0
@@ -80,17 +83,21 @@ class FakeNvml:
     def __init__(self, gpus: list[FakeGpu] | None = None) -> None:
         self.gpus = gpus if gpus is not None else [FakeGpu()]
         self.broken: Exception | None = None
+        self.answers = threading.Event()
+        self.answers.set()
         self.initialised = 0
         self.calls = 0
 
     def _check(self) -> None:
         self.calls += 1
+        self.answers.wait()
         if self.broken is not None:
             raise self.broken
         if self.initialised <= 0:
             raise NVMLError_Uninitialized()
 
     def nvmlInit(self) -> None:
+        self.answers.wait()
         if self.broken is not None:
             raise self.broken
         self.initialised += 1
