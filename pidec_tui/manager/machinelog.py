@@ -131,11 +131,13 @@ class MachineLog:
         return int(rows[0][0])
 
     def thin(self, now: float) -> int:
-        """Make one of all samples of a minute, where they are older than a day. Gives how many went.
+        """Make one of all samples of a minute, where they are older than a day, and leave of who computed on a GPU the
+        last word of each minute. Gives how many samples went.
 
         Five-second samples of a week would be as large as the curves of a hundred runs.
         """
         until = (now - WHOLE_S) // MINUTE * MINUTE
+        self._thin_tenants(until)
         devices = self._devices()
         minutes: dict[tuple[int, float], list[tuple[float, bytes]]] = {}
         sql = "SELECT time, device, vals FROM machine_samples WHERE time >= ? AND time < ?"
@@ -151,6 +153,17 @@ class MachineLog:
         self._log.many("INSERT OR IGNORE INTO machine_samples (time, device, vals) VALUES (?, ?, ?)", kept)
         self._thinned = max(self._thinned, until)
         return len(gone) - len(kept)
+
+    def _thin_tenants(self, until: float) -> None:
+        """Of the rows of a minute the last one stays, as it holds until the next: a process that comes and goes with
+        every look writes as many rows as there are samples."""
+        self._log.rows(
+            "DELETE FROM machine_tenants WHERE device IN (SELECT id FROM machine_devices) AND time >= ?1 AND time < ?2 "
+            "AND EXISTS (SELECT 1 FROM machine_tenants AS later WHERE later.device = machine_tenants.device AND "
+            "later.time > machine_tenants.time AND "
+            "later.time < (CAST(machine_tenants.time / 60 AS INTEGER) + 1) * 60)",
+            (self._thinned, until),
+        )
 
     def _first_crowded(self, until: float) -> float:
         """Time of the first sample of a minute with several; `until` if there is none.

@@ -186,6 +186,30 @@ def test_what_an_earlier_runner_has_thinned_is_not_read_into_memory(log: JobLog)
         tracemalloc.stop()
 
 
+def test_of_sixty_days_of_a_process_that_comes_and_goes_the_last_word_of_each_minute_stays(log: JobLog) -> None:
+    """Lost: a job log that grows without end, to whoever runs a short CUDA program in a loop beside the training."""
+    machine, day, step = MachineLog(log), 86_400.0, 5.0
+    begin = (NOW - 60 * day) // 60 * 60 + 30
+    there = (Tenant(os.getpid(), "python", "ann", 18.2), Tenant(4312, "nvcc", "bob", 0.4))
+    times = [begin + each * day + step * look for each in range(61) for look in range(60)]  # five minutes a day
+    with log.write():
+        for look, time in enumerate(times):
+            machine.add_tenants(CARD, Tenancy(time, there[: 1 + look % 2]))
+        machine.thin(NOW)
+    left = dict(log.rows("SELECT time, tenants FROM machine_tenants"))
+    ends = [begin + each * day + 60 * minute - 35 for each in range(59) for minute in range(1, 6)]
+    old, new = [time for time in left if time < NOW - day], [time for time in left if time >= NOW - day]
+    last = [begin + each * day + 60 * 5 - 5 for each in range(59)]  # of the minute that begins within the five
+    assert sorted(old) == sorted({*ends, *last}) and new == times[-len(new) :] and len(new) > 60
+    machine_again = MachineLog(log)
+    with log.write():
+        machine_again.thin(NOW)
+        machine_again.add([gpu_sample(old[3] + 1, 50.0)])
+    assert len(log.rows("SELECT 1 FROM machine_tenants")) == len(left), "nor by a runner that has just begun"
+    (card,) = machine_again.blocks(old[3], old[3] + 10)
+    assert [tenancy.time for tenancy in card.tenancies] == [old[3]], "who was there is still known"
+
+
 def test_a_reader_goes_on_and_knows_who_was_there_before(log: JobLog) -> None:
     """Lost: the process that had joined just before what was read begins."""
     machine = MachineLog(log)
