@@ -9,7 +9,8 @@ from pathlib import Path
 
 SHORTER = {
     "decorator_throughput": ("--setting", "quickstart", "--rounds", "3", "--seconds", "3"),
-    "open_dashboard": ("--seconds", "20", "--rounds", "3"),
+    "open_dashboard": ("--seconds", "20"),
+    "watched_training": ("--minutes", "3"),
 }
 TOOLS = {"workspace"}  # makes something to measure on
 

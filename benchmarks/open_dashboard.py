@@ -1,24 +1,16 @@
-"""What a dashboard costs that is open all day: CPU, memory, bytes to the terminal; and whether a trainer notices it.
+"""What a dashboard costs that is open all day: CPU, memory, bytes to the terminal.
 
-    python -m benchmarks.open_dashboard [--seconds 60] [--rounds 6] [--workspace DIR] [--jobs 1000]
+    python -m benchmarks.open_dashboard [--seconds 60] [--workspace DIR] [--jobs 1000]
 
 In fresh pseudo-terminals of 160 x 45. Idle: nothing runs. Live: a job logs a row a second, its charts are on the
 screen. Beside them, where they are installed, other monitors doing nothing but monitor: `wandb leet symon` and `nvitop`
 (which needs an NVIDIA driver). CPU is a share of one core; of the others it is that of their children, too.
-
-Then a diffusion run by hand, with and without a dashboard that shows it, in turns: iterations a minute by its own rows
-of metrics. With one thread a core stays free; with a thread for each core the two share. The ratio's interval is a
-bootstrap over the pairs of turns.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import random
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -35,10 +27,6 @@ from ._terminal import Session, dashboard, load
 from .workspace import add_live, make
 
 SETTLES = 4.0  # seconds until a fresh dashboard has read everything
-TRAIN = (
-    *("diffusion", "--env-id", "PushCube-v1", "--demo-path", "bundled:PushCube-v1.h5", "--device", "cpu"),
-    *("--batch-size", "64", "--unet-dims", "32", "64", "--eval-freq", "0", "--save-freq", "0", "--log-freq", "10"),
-)
 
 
 @dataclass(frozen=True)
@@ -113,75 +101,11 @@ def others(seconds: float) -> dict[str, Cost | str]:
     return found
 
 
-class Training:
-    """A diffusion run by hand that goes on until `end`."""
-
-    def __init__(self, workspace: Path, threads: int) -> None:
-        env = {**os.environ, "OMP_NUM_THREADS": str(threads), "PIDEC_WORKSPACE": str(workspace)}
-        command = [sys.executable, "-m", "pidec_train", *TRAIN]
-        self._process = subprocess.Popen(
-            command, cwd=workspace, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        self._runs = workspace / "jobs" / "runs"
-
-    def rows(self) -> list[tuple[float, float]]:
-        """(unix seconds, iteration) of each row so far."""
-        paths = sorted(self._runs.glob("hand-*/**/metrics.jsonl"), key=os.path.getmtime)
-        lines = paths[-1].read_text().splitlines() if paths else []
-        told = [json.loads(line) for line in lines if line.endswith("}")]
-        return [(row["time"], row["step"]) for row in told if row.get("metrics")]
-
-    def pace(self, seconds: float) -> float:
-        """Iterations a minute from now on, between the first and the last row that come in so many seconds."""
-        begun = time.time()
-        time.sleep(seconds)
-        inside = [row for row in self.rows() if row[0] >= begun]
-        (first, step), (last, end) = inside[0], inside[-1]
-        return 60 * (end - step) / (last - first)
-
-    def end(self) -> None:
-        self._process.terminate()
-        self._process.wait()
-
-
-def slowdown(workspace: Path, rounds: int, seconds: float, threads: int) -> str:
-    """How fast a run goes with a dashboard that shows it, against without one."""
-    without: list[float] = []
-    watched: list[float] = []
-    training = Training(workspace, threads)
-    try:
-        while len(training.rows()) < 5:
-            time.sleep(1.0)
-        for turn in range(2 * rounds):
-            if turn % 4 in (0, 3):  # with, without, without, with: a machine that slows down slows both
-                session = Session(*dashboard(str(workspace)))
-                session.in_background()
-                time.sleep(SETTLES)
-                watched.append(training.pace(seconds))
-                session.close()
-            else:
-                without.append(training.pace(seconds))
-    finally:
-        training.end()
-    ratios = [with_it / alone for with_it, alone in zip(watched, without, strict=True)]
-    dice = random.Random(0)
-    medians = sorted(statistics.median(dice.choices(ratios, k=rounds)) for _ in range(2000))
-    return (
-        f"{threads} thread{'s' if threads > 1 else ''}: alone {statistics.median(without):,.0f}/min"
-        f" ({min(without):,.0f}-{max(without):,.0f}), watched {statistics.median(watched):,.0f}/min"
-        f" ({min(watched):,.0f}-{max(watched):,.0f}), ratio {statistics.median(ratios):.3f}"
-        f" (95 % {medians[50]:.3f}-{medians[-51]:.3f}) of {rounds} pairs"
-    )
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.open_dashboard")
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--turn", type=float, default=8.0, help="seconds that a turn of the training is looked at")
     parser.add_argument("--workspace", metavar="DIR", help="made by benchmarks.workspace before (default: one is made)")
     parser.add_argument("--jobs", type=int, default=1000)
-    parser.add_argument("--no-training", action="store_true", help="without the last part, which takes minutes")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         full = options.workspace or f"{folder}/full"
@@ -198,13 +122,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         manager.close()
         for name, told in others(options.seconds).items():
             print(f"{name:<18}{told}", flush=True)
-        if options.no_training:
-            return
-        trained = Path(folder) / "trained"
-        Manager.open(trained).close()
-        for threads in (1, os.cpu_count() or 1):
-            print(slowdown(trained, options.rounds, options.turn, threads), flush=True)
-        print(load())
 
 
 if __name__ == "__main__":

@@ -70,12 +70,14 @@ def _open(options: argparse.Namespace) -> int:
     except PidecError as error:
         return _refuse(error.line())
     from .app import PidecApp
+    from .continued import ContinuedDriver
     from .hangup import leave_with_terminal
     from .keymap import read_keys
     from .memory import Memory
 
     memory = Memory(manager.workspace.root, fresh=options.fresh)
     app = PidecApp(manager, readonly=options.readonly, memory=memory, keys=read_keys(options.keys))
+    app.driver_class = ContinuedDriver
     leave_with_terminal(sys.stdin.fileno())
     gc.freeze()
     gc.set_threshold(*GARBAGE)

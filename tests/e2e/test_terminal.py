@@ -148,3 +148,26 @@ def test_a_terminal_of_60_by_18_works(tmp_path: Path) -> None:
         terminal.wait_for(lambda screen: screen.strip() == "", timeout=10)
     finally:
         terminal.kill()
+
+
+def test_a_dashboard_that_was_stopped_goes_on_and_leaves(tmp_path: Path) -> None:
+    """Lost: a dashboard that was stopped by `kill -STOP` and goes on: it read the keys with two threads, and `q` left a
+    process that never ended."""
+    terminal = Terminal(tmp_path, 80, 24)
+    try:
+        terminal.open()
+        terminal.wait_for("n new job", timeout=30)
+        process = psutil.Process(terminal.pid())
+        threads = process.num_threads()
+        for _ in range(4):
+            process.suspend()
+            time.sleep(0.2)
+            process.resume()
+            time.sleep(0.5)
+        assert process.num_threads() <= threads + 1  # a reader and a writer more at each time, before
+        terminal.press("n")
+        terminal.wait_for("diffusion-peg")
+        terminal.press("Escape", "q")
+        terminal.wait_for(lambda screen: screen.strip() == "", timeout=10)
+    finally:
+        terminal.kill()
