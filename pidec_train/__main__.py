@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import sys
 import time
@@ -21,7 +22,7 @@ from .protocol.config import (
     EvaluateConfig,
     parse_config,
 )
-from .protocol.errors import EXIT_FAILED, EXIT_STOPPED, PidecError
+from .protocol.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, PidecError
 from .protocol.rundir import Workspace, find_workspace, slug
 from .stopping import StopRequest
 
@@ -31,6 +32,14 @@ _CKPT = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CKPT", help=
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand. Returns the exit code: 0 done, 1 failed, 2 bad input, 130 stopped by a signal."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if (value := _after_resume(words)) is not None:
+        print(
+            f"pidec-train: --resume takes no value, leave out {value}: it goes on from the last good checkpoint in "
+            "--checkpoint-dir",
+            file=sys.stderr,
+        )
+        return EXIT_BAD_INPUT
     try:
         arguments = tyro.extras.subcommand_cli_from_dict(
             {
@@ -44,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             },
             prog="pidec-train",
             description="Train, evaluate and look at robot policies. A queue of such jobs: pidec-tui, pidec-jobs.",
-            args=argv,
+            args=words,
         )
     except BrokenPipeError:
         return _nobody_reads_on()
@@ -64,6 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("pidec-train: stopped by SIGINT", file=sys.stderr)
         return EXIT_STOPPED
     return code
+
+
+def _after_resume(words: Sequence[str]) -> str | None:
+    """What stands where other trainers take a checkpoint. Tyro calls it an unknown option, and not what to do."""
+    return next((value for flag, value in itertools.pairwise(words) if flag == "--resume" and value[:1] != "-"), None)
 
 
 def _nobody_reads_on() -> int:

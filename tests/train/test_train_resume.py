@@ -184,6 +184,13 @@ def test_resume_by_hand_needs_to_know_what(capsys: Any) -> None:
     assert "--resume needs --run-dir and --checkpoint-dir" in capsys.readouterr().err
 
 
+def test_a_checkpoint_after_resume_is_answered(capsys: Any) -> None:
+    """Lost: ten minutes with the help, to find that the folder is what it wants."""
+    assert main(["diffusion", "--resume", "checkpoints/last.pt", "--checkpoint-dir", "checkpoints"]) == 2
+    told = capsys.readouterr().err
+    assert "leave out checkpoints/last.pt" in told and "--checkpoint-dir" in told and len(told.splitlines()) == 1
+
+
 FULL_DISK = """
 import os, shutil, sys
 from pathlib import Path
