@@ -9,12 +9,11 @@ from ..charts.ticks import number
 from ..manager.alerts import slow_stretch
 from ..manager.gpus import throttled_by
 from ..manager.machinelog import CLOCK, CPU, POWER, TEMPERATURE, THROTTLE, UTILIZATION, Tenant
-from ..manager.pulse import RECENT, Line
+from ..manager.pulse import RECENT
 from ..words import moment, percent
 from .facts import LEAST_ROWS, LEAST_S, LEAST_SAMPLES, Advice, Facts, known, mean
 
 SLOW = 0.75  # below this share of its own median a run is slower than usual, not merely uneven
-LEAST_USUAL_S, LEAST_USUAL = 300.0, 3 * LEAST_ROWS  # seconds and rows of a run's beginning that is no warm-up
 GPU_BUSY = 85.0
 CPU_FULL, CPU_ROSE = 85.0, 10.0  # percent; points more than before
 CLOCK_FELL = 0.9  # of the clock before
@@ -26,10 +25,10 @@ Cause = tuple[str, list[str]]
 
 def slower(facts: Facts) -> Advice | None:
     """Since when, by how much, and what came at that time. None: it is not, or too little is known."""
-    rates = facts.rates
-    if not facts.job.state.active or len(rates.values) < LEAST_ROWS:
+    rates, usual = facts.rates, facts.pulse.usual
+    if not facts.job.state.active or usual is None or len(rates.values) < LEAST_ROWS:
         return None
-    median, rows = _usual(rates)
+    median, rows = usual
     count = slow_stretch(rates, SLOW * median)
     if count < RECENT or count == len(rates.values):
         return None
@@ -53,19 +52,6 @@ def slower(facts: Facts) -> Advice | None:
         *([f"GPU load since then {load:.0f}%"] if load is not None else []),
     ]
     return Advice("slower", f"{text}.", tuple(evidence), 1 - now / median)
-
-
-def _usual(rates: Line) -> tuple[float, int]:
-    """The rate that a run had, and of how many of its first rows it is the median.
-
-    Once a run has been slow for longer than not, the median of all is slow, too: so the highest of the medians of the
-    whole, its first half, quarter and so on counts, as far as these are long enough to be no warm-up.
-    """
-    rows = len(rates.values)
-    found = (statistics.median(rates.values), rows)
-    while (rows := rows // 2) >= LEAST_USUAL and rates.times[rows - 1] - rates.times[0] >= LEAST_USUAL_S:
-        found = max(found, (statistics.median(rates.values[:rows]), rows))
-    return found
 
 
 def _evaluation(facts: Facts, calm: float, since: float) -> Cause | None:

@@ -74,10 +74,11 @@ def stalled(pulse: Pulse, settings: Settings, now: float, *, evaluating: bool = 
 
 
 def _slow(pulse: Pulse, settings: Settings, known: bool) -> str:
-    """Every rate of the last minutes is below its share of this attempt's own median."""
-    median, rates = pulse.median, pulse.rates
-    if median is None or median <= 0:
+    """Every rate of the last minutes is below its share of what this attempt had, see `Pulse.usual`."""
+    usual, rates = pulse.usual, pulse.rates
+    if usual is None or usual[0] <= 0:
         return ""
+    median, rows = usual
     limit = settings.slow_share * median * (AGAIN if known else 1)
     count = slow_stretch(rates, limit)
     if count < (1 if known else LEAST_SLOW) or count == len(rates.values):
@@ -87,7 +88,8 @@ def _slow(pulse: Pulse, settings: Settings, known: bool) -> str:
         return ""
     now = statistics.fmean(rates.values[-count:])
     since = time.strftime("%H:%M", time.localtime(began))
-    return f"{_rate(now)} steps/min since {since}: {now / median:.0%} of this run's median, {_rate(median)}"
+    of = "this run's median" if rows == len(rates.values) else f"the median of its first {rows:,} rows"
+    return f"{_rate(now)} steps/min since {since}: {now / median:.0%} of {of}, {_rate(median)}"
 
 
 def slow_stretch(rates: Line, limit: float) -> int:

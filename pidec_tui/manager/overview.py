@@ -23,7 +23,7 @@ class JobLine:
     """A job and how it does. None: not known.
 
     Attributes:
-        rate, median: steps per minute now, and of this attempt as a whole.
+        rate, median: steps per minute now, and as this attempt had them before it became slow, see `Pulse.usual`.
         loss: NaN where the newest value was no number.
         success: 0 to 1.
         interval: 95 % interval of the newest evaluation, where `success` is that one.
@@ -96,7 +96,8 @@ def line_of(job: Job, pulse: Pulse, checkup: Checkup, settings: Settings, now: f
     interval = checkup.interval(pulse.success) if pulse.success_name == EVAL_SUCCESS_RATE else None
     if health.word == BEGINS:  # pace and end would be those of the attempt before
         return JobLine(job, loss=pulse.loss, success=pulse.success, interval=interval, health=health.word)
-    figures = (pulse.rate, pulse.median, pulse.loss, pulse.success, pulse.ends(job))
+    median = pulse.usual[0] if pulse.usual else None
+    figures = (pulse.rate, median, pulse.loss, pulse.success, pulse.ends(job))
     return JobLine(job, *figures, interval, health.word, health.why)
 
 

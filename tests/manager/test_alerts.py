@@ -11,11 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from pidec_tui.advice.facts import Facts
+from pidec_tui.advice.slower import slower
 from pidec_tui.manager import alerts
 from pidec_tui.manager.alerts import findings, stalled
+from pidec_tui.manager.health import Checkup
 from pidec_tui.manager.joblog import MOST
 from pidec_tui.manager.jobs import Job, JobState, MetricBlock
 from pidec_tui.manager.manager import Manager
+from pidec_tui.manager.overview import line_of
 from pidec_tui.manager.pulse import Pulse
 from pidec_tui.manager.settings import Settings
 from tests.manager.jobs_support import QUICK, command, kill_runner, python_line, until, wait_for
@@ -76,6 +80,23 @@ def test_slow_is_below_its_own_median_for_minutes_and_over_only_when_it_is_well_
     pulse(rate, [800.0], of=made)
     assert kinds(made, known={key}) == []
     assert kinds(pulse(rate, [500.0] * 30)) == []
+
+
+def test_a_run_that_is_slow_for_most_of_its_time_is_still_slow() -> None:
+    """Lost: the alert, once the other process has sat on the card for longer than the run had it for itself."""
+    made = pulse("throughput/iters_per_min", [900.0] * 60 + [450.0] * 120)
+    assert made.median == 450.0 and made.usual == (900.0, 90)
+    ((key, text),) = findings(made, JOB, USUAL).items()
+    assert key == ("slow", "") and "50% of the median of its first 90 rows, 900" in text
+    checkup = Checkup(1)
+    health = checkup.health(made, JOB, USUAL, NOW + 180 * 60)
+    line = line_of(JOB, made, checkup, USUAL, NOW + 180 * 60)
+    assert (health.word, line.health, line.against_median) == ("slow", "slow", 0.5), "all who look agree"
+    told = slower(Facts(job=JOB, now=NOW + 180 * 60, pulse=made))
+    assert told is not None and told.text.startswith("50% fewer iterations/min"), "the advice, too"
+    warm = pulse("throughput/iters_per_min", [900.0] * 15 + [450.0] * 120)
+    assert kinds(warm) == [] and warm.usual == (450.0, 135), "a short beginning is no usual"
+    assert pulse("throughput/iters_per_min", [900.0] * 3).usual is None
 
 
 def test_a_decorator_that_begins_to_learn_is_not_slow() -> None:
