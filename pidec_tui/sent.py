@@ -18,8 +18,9 @@ from rich.style import Style
 from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
 from textual.strip import Strip
 
-_UNKNOWN = "\ufffd"
 Piece = tuple[int, int, Strip]  # the columns at which it begins and ends
+# What was sent of one line, by its columns: as it came (None: a rest of what came), and as it looks.
+_Known = dict[tuple[int, int], tuple[Strip | None, Strip]]
 
 
 class Sent:
@@ -27,13 +28,11 @@ class Sent:
 
     def __init__(self) -> None:
         self._size: tuple[int, int] | None = None
-        self._lines: dict[int, Strip] = {}
-        self._pieces: dict[int, dict[tuple[int, int], Strip]] = {}  # that the lines consist of, as they came
+        self._pieces: dict[int, _Known] = {}
 
     def forget(self) -> None:
         """Another program, or nobody knows what, has written to the terminal: all is sent again."""
         self._size = None
-        self._lines.clear()
         self._pieces.clear()
 
     def less(self, update: RenderableType | None) -> RenderableType | None:
@@ -55,29 +54,35 @@ class Sent:
         return found
 
     def _line(self, y: int, pieces: list[Piece]) -> list[tuple[int, Strip]]:
-        line, known, found = self._lines.get(y), self._pieces.setdefault(y, {}), []
+        known, found = self._pieces.setdefault(y, {}), []
         for x, end, strip in pieces:
-            if known.get((x, end)) == strip:
+            old = known.get((x, end))
+            if old is not None and old[0] == strip:
                 continue
-            for other in [other for other in known if other[0] < end and other[1] > x]:
-                del known[other]
-            known[x, end] = strip
             plain = strip.discard_meta().simplify()
-            before = line.crop(x, end).simplify() if line is not None and line.cell_length >= end else None
+            # While the layout stays, a piece takes the place of one: lines need not be put together and cut up again.
+            before = old[1] if old is not None else _taken_out(known, x, end)
+            known[x, end] = strip, plain
             skip, rest = difference(before, plain)
             if rest is not None:
                 found.append((x + skip, rest))
-            line = _put(line, plain, x, end)
-        if line is not None:
-            self._lines[y] = line
         return found
 
 
-def _put(line: Strip | None, piece: Strip, x: int, end: int) -> Strip:
-    """The line with a piece in its place; where nothing was drawn yet there is what no widget draws."""
-    old = line if line is not None else Strip([], 0)
-    unknown = Segment(_UNKNOWN * (x - old.cell_length))
-    return Strip.join([old.crop(0, x), Strip([unknown]), piece, old.crop(end)])
+def _taken_out(known: _Known, x: int, end: int) -> Strip | None:
+    """What was sent to these columns, which goes; None where nobody knows all of it. What its pieces had to the left
+    and to the right stays."""
+    parts, at = [], x
+    for start, stop in sorted(place for place in known if place[0] < end and place[1] > x):
+        _, plain = known.pop((start, stop))
+        if start < x:
+            known[start, x] = None, plain.crop(0, x - start)
+        if stop > end:
+            known[end, stop] = None, plain.crop(end - start)
+        if start <= at:
+            parts.append(plain.crop(at - start, min(stop, end) - start))
+            at = min(stop, end)
+    return Strip.join(parts).simplify() if at == end else None
 
 
 def _all_pieces(update: LayoutUpdate) -> dict[int, list[Piece]]:
