@@ -24,6 +24,7 @@ _LOSSES = (TRAIN_LOSS, TRAIN_QF_LOSS)
 _SUCCESSES = (EVAL_SUCCESS_RATE, TRAIN_SUCCESS_RATE)
 RECENT = 3  # rates that count as "now"
 LEAST_USUAL_S, LEAST_USUAL = 300.0, 21  # seconds and rows of a run's beginning that is no warm-up
+SLOWED = 1.1  # times the median of all, that a beginning had: the run has become slower since
 
 
 @dataclass
@@ -144,15 +145,18 @@ class Pulse:
         median; None before there are more than "now" counts.
 
         Once a run has been slow for longer than not, the median of all is slow, too: so the highest of the medians of
-        the whole, its first half, quarter and so on counts, as far as these are long enough to be no warm-up.
+        the whole, its first half, quarter and so on counts, as far as these are long enough to be no warm-up. Not if
+        it is hardly higher: of many medians the highest is a bit too high.
         """
         rates, rows = self.rates, len(self.rates.values)
         if self._usual_of[0] != (self.attempt, self.last_row, rows):  # sorting 50,000 rates takes 8 ms, twice
-            found = (statistics.median(rates.values), rows) if rows > RECENT else None
+            found = whole = (statistics.median(rates.values), rows) if rows > RECENT else None
             while (
                 found and (rows := rows // 2) >= LEAST_USUAL and rates.times[rows - 1] - rates.times[0] >= LEAST_USUAL_S
             ):
                 found = max(found, (statistics.median(rates.values[:rows]), rows))
+            if found and whole and found[0] < SLOWED * whole[0]:
+                found = whole
             self._usual_of = (self.attempt, self.last_row, len(rates.values)), found
         return self._usual_of[1]
 

@@ -96,6 +96,8 @@ def test_a_run_that_is_slow_for_most_of_its_time_is_still_slow() -> None:
     assert told is not None and told.text.startswith("50% fewer iterations/min"), "the advice, too"
     warm = pulse("throughput/iters_per_min", [900.0] * 15 + [450.0] * 120)
     assert kinds(warm) == [] and warm.usual == (450.0, 135), "a short beginning is no usual"
+    even = pulse("throughput/iters_per_min", [920.0] * 60 + [900.0] * 120)
+    assert even.usual == (900.0, 180), "nor is one that is hardly faster"
     assert pulse("throughput/iters_per_min", [900.0] * 3).usual is None
 
 
