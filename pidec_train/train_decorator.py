@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from .checkpoint import base_payload, open_checkpoint, read_payload
+from .beginning import Beginning, begin
+from .checkpoint import base_payload, open_checkpoint
 from .checkpoint_folder import CheckpointFolder, sha256_of
 from .data.replay_buffer import BufferFile
 from .decorator_learner import DecoratorLearner
 from .eval_beside import EvaluationBeside
 from .evaluate import BASE_SEED
-from .keeping import Keeper, find_source
+from .keeping import Keeper
 from .maniskill2 import match_observations
 from .metrics import MetricWriter
 from .models.diffusion_policy import DiffusionPolicy
-from .placement import is_out_of_memory, pick_device, set_precision, set_threads
+from .placement import pick_device
 from .protocol.config import DecoratorConfig
 from .protocol.errors import PidecError, RunFailed
-from .protocol.rundir import step_of
 from .residual_rows import Rows
 from .rollouts import Rollouts
 from .stopping import StopRequest
@@ -48,48 +48,32 @@ def run(config: DecoratorConfig, *, run_dir: Path, checkpoint_dir: Path, resume:
     if importlib.util.find_spec("mani_skill") is None:
         raise PidecError("a decorator needs ManiSkill, which is not installed", "See the README on how to install it.")
     device = pick_device(config.device)
-    folder = CheckpointFolder(checkpoint_dir)
-    with folder.alone():
-        source, notes = find_source(folder, resume)
-        resumed_step = step_of(source) if source else None
-        with MetricWriter(
-            run_dir,
-            kind="decorator",
-            step_name="decision step",
-            total_steps=config.last_step,
-            start_step=resumed_step or 0,
-            resumed_step=resumed_step,
-            config=config.model_dump(mode="json"),
-            track=config.track,
-        ) as writer:
-            for note in notes:
-                writer.event("warning", resumed_step, message=note)
-            try:
-                _train(config, device, folder, source, writer, stop)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                raise RunFailed(
-                    f"out of memory on {device.type} at batch_size {config.batch_size}, num_envs {config.num_envs}",
-                    "Try a smaller --buffer-size or --batch-size.",
-                ) from None
+
+    def out_of_memory(error: BaseException) -> RunFailed:
+        return RunFailed(
+            f"out of memory on {device.type} at batch_size {config.batch_size}, num_envs {config.num_envs}",
+            "Try a smaller --buffer-size or --batch-size.",
+        )
+
+    with begin(
+        config,
+        kind="decorator",
+        unit="decision step",
+        last=config.last_step,
+        run_dir=run_dir,
+        checkpoint_dir=checkpoint_dir,
+        resume=resume,
+        out_of_memory=out_of_memory,
+    ) as begun:
+        _train(config, device, begun, stop)
     return 0
 
 
-def _train(
-    config: DecoratorConfig,
-    device: torch.device,
-    folder: CheckpointFolder,
-    source: Path | None,
-    writer: MetricWriter,
-    stop: StopRequest,
-) -> None:
+def _train(config: DecoratorConfig, device: torch.device, begun: Beginning, stop: StopRequest) -> None:
     """Load everything, then run a `Session`."""
-    payload = read_payload(source) if source else {}
-    set_threads(payload.get("threads") if device.type == "cpu" else None)
-    set_precision(config.precision)
+    payload = begun.state(device, config.precision)
     with contextlib.ExitStack() as stack:
-        base, base_part, rollouts = _base_and_simulators(config, device, writer)
+        base, base_part, rollouts = _base_and_simulators(config, device, begun.writer)
         stack.callback(rollouts.close)
         task = rollouts.env.task
         scale = (task.action_high - task.action_low) / 2
@@ -98,19 +82,15 @@ def _train(
                 f"the actions of {task.env_id} with {task.control_mode} have no bounds: nothing scales them"
             )
         learner = DecoratorLearner(config, base, base_part, scale, device)
-        if source:
-            for note in learner.restore(payload):
-                writer.event("warning", learner.step, message=note)
-            writer.say(f"going on from {source} at decision step {learner.step:,}")
+        if payload:
+            begun.went_on(learner.step, learner.restore(payload))
         else:
-            folder.parent_sha256 = base_part["sha256"]
-        stop.check("nothing was done yet")
-        if source is None and (aside := folder.move_aside()):
-            writer.event("warning", message=f"checkpoints of an earlier run were moved to {aside}")
-        buffer_file = _open_buffer(config, learner, folder, payload, writer)
+            begun.folder.parent_sha256 = base_part["sha256"]
+        begun.make_room(stop)
+        buffer_file = _open_buffer(config, learner, begun.folder, payload, begun.writer)
         if buffer_file:
             stack.callback(buffer_file.close)
-        session = Session(config, learner, rollouts, folder, writer, stop, source, buffer_file)
+        session = Session(config, learner, rollouts, begun, stop, buffer_file)
         stack.callback(session.close)
         session.train()
 
@@ -208,27 +188,25 @@ class Session:
         config: DecoratorConfig,
         learner: DecoratorLearner,
         rollouts: Rollouts,
-        folder: CheckpointFolder,
-        writer: MetricWriter,
+        begun: Beginning,
         stop: StopRequest,
-        source: Path | None,
         buffer_file: BufferFile | None,
     ) -> None:
-        self.config, self.learner, self.rollouts, self.writer, self.stop = config, learner, rollouts, writer, stop
-        self.folder, self.buffer_file, self.fresh = folder, buffer_file, source is None
+        self.config, self.learner, self.rollouts, self.writer, self.stop = config, learner, rollouts, begun.writer, stop
+        self.folder, self.buffer_file, self.fresh = begun.folder, buffer_file, begun.source is None
         self.start, self.last = learner.step, config.last_step
-        self.rows = Rows(config, learner, rollouts, writer)
+        self.rows = Rows(config, learner, rollouts, begun.writer)
         self.keeper = Keeper(
             learner,
-            folder,
-            writer,
+            begun.folder,
+            begun.writer,
             stop,
             unit="decision step",
             start=self.start,
             last=self.last,
             evaluation_is_due=self._evaluation_is_due,
             beside=self._evaluation_beside() if config.eval_freq else None,
-            source=source,
+            source=begun.source,
             waiting=self._waiting,
             advice="Try a smaller --q-lr and --policy-lr.",
         )

@@ -10,20 +10,17 @@ from pathlib import Path
 import torch
 
 from .algos.diffusion_step import BLOCK
-from .checkpoint import read_payload
-from .checkpoint_folder import CheckpointFolder
+from .beginning import Beginning, begin
 from .data.demos import load_demos
 from .diffusion_learner import DiffusionLearner
 from .eval_beside import EvaluationBeside
 from .evaluate import BASE_SEED
-from .keeping import Keeper, find_source
+from .keeping import Keeper
 from .logwindow import LogWindow, Row, is_log_step
 from .loss_health import LossHealth
-from .metrics import MetricWriter
-from .placement import is_out_of_memory, pick_device, set_precision, set_threads
+from .placement import pick_device
 from .protocol.config import DiffusionConfig
 from .protocol.errors import RunFailed
-from .protocol.rundir import step_of
 from .sharing import SharingMeter
 from .stopping import StopRequest
 
@@ -42,71 +39,37 @@ def run(config: DiffusionConfig, *, run_dir: Path, checkpoint_dir: Path, resume:
         Stopped: a signal came; the state is saved.
     """
     device = pick_device(config.device)
-    folder = CheckpointFolder(checkpoint_dir)
-    with folder.alone():
-        _run_alone(config, device, run_dir, folder, resume, stop)
+
+    def out_of_memory(error: BaseException) -> RunFailed:
+        where = "CUDA " if device.type == "cuda" or isinstance(error, torch.OutOfMemoryError) else ""
+        smaller = max(1, config.batch_size // 2)
+        return RunFailed(f"{where}out of memory at batch_size {config.batch_size}", f"Try --batch-size {smaller}.")
+
+    with begin(
+        config,
+        kind="diffusion",
+        unit="iteration",
+        last=config.last_iteration,
+        run_dir=run_dir,
+        checkpoint_dir=checkpoint_dir,
+        resume=resume,
+        out_of_memory=out_of_memory,
+    ) as begun:
+        _train(config, device, begun, stop)
     return 0
 
 
-def _run_alone(
-    config: DiffusionConfig,
-    device: torch.device,
-    run_dir: Path,
-    folder: CheckpointFolder,
-    resume: bool,
-    stop: StopRequest,
-) -> None:
-    source, notes = find_source(folder, resume)
-    resumed_step = step_of(source) if source else None
-    with MetricWriter(
-        run_dir,
-        kind="diffusion",
-        step_name="iteration",
-        total_steps=config.last_iteration,
-        start_step=resumed_step or 0,
-        resumed_step=resumed_step,
-        config=config.model_dump(mode="json"),
-        track=config.track,
-    ) as writer:
-        for note in notes:
-            writer.event("warning", resumed_step, message=note)
-        try:
-            _train(config, device, folder, source, writer, stop)
-        except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is one
-            if not is_out_of_memory(error):
-                raise
-            where = "CUDA " if device.type == "cuda" or isinstance(error, torch.OutOfMemoryError) else ""
-            smaller = max(1, config.batch_size // 2)
-            raise RunFailed(
-                f"{where}out of memory at batch_size {config.batch_size}", f"Try --batch-size {smaller}."
-            ) from None
-
-
-def _train(
-    config: DiffusionConfig,
-    device: torch.device,
-    folder: CheckpointFolder,
-    source: Path | None,
-    writer: MetricWriter,
-    stop: StopRequest,
-) -> None:
+def _train(config: DiffusionConfig, device: torch.device, begun: Beginning, stop: StopRequest) -> None:
     """Load everything, then run a `Session`."""
-    payload = read_payload(source) if source else {}
-    # Another number of threads adds in another order: it is part of the state, and comes before the first sum.
-    set_threads(payload.get("threads") if device.type == "cpu" else None)
-    set_precision(config.precision)
+    payload = begun.state(device, config.precision)
     learner = DiffusionLearner(config, load_demos(config.demo_path, config.num_demo_traj), device)
-    if source:
-        for note in learner.restore(payload):
-            writer.event("warning", learner.iteration, message=note)
-        writer.say(f"going on from {source} at iteration {learner.iteration:,}")
-    stop.check("nothing was done yet")
-    if source is None and (aside := folder.move_aside()):
-        writer.event("warning", message=f"checkpoints of an earlier run were moved to {aside}")
-    session = Session(config, learner, folder, writer, stop, source)
+    if payload:
+        begun.went_on(learner.iteration, learner.restore(payload))
+    begun.make_room(stop)
+    session = Session(config, learner, begun, stop)
     try:
         for advice in learner.advice():
-            writer.event("warning", learner.iteration, message=advice)
+            begun.writer.event("warning", learner.iteration, message=advice)
         session.train()
     finally:
         session.close()
@@ -123,27 +86,31 @@ class Session:
         self,
         config: DiffusionConfig,
         learner: DiffusionLearner,
-        folder: CheckpointFolder,
-        writer: MetricWriter,
+        begun: Beginning,
         stop: StopRequest,
-        source: Path | None,
     ) -> None:
-        self.config, self.learner, self.folder, self.writer, self.stop = config, learner, folder, writer, stop
+        self.config, self.learner, self.folder, self.writer, self.stop = (
+            config,
+            learner,
+            begun.folder,
+            begun.writer,
+            stop,
+        )
         self.start, self.last = learner.iteration, config.last_iteration
-        self.resumes = source is not None
+        self.resumes = begun.source is not None
         self.window, self.rows, self.sharing = LogWindow(learner.device), deque[Row](), SharingMeter()
         self.health = LossHealth(self.last)
         self.keeper = Keeper(
             learner,
-            folder,
-            writer,
+            begun.folder,
+            begun.writer,
             stop,
             unit="iteration",
             start=self.start,
             last=self.last,
             evaluation_is_due=self._evaluation_is_due,
             beside=_evaluation_beside(config, learner) if config.eval_freq else None,
-            source=source,
+            source=begun.source,
             waiting=self._waiting,
             advice="Try a smaller --lr or normalised data.",
         )

@@ -17,6 +17,7 @@ import torch
 
 from pidec_train import train_diffusion
 from pidec_train.__main__ import main
+from pidec_train.checkpoint_folder import CheckpointFolder
 from pidec_train.diffusion_learner import DiffusionLearner
 from pidec_train.protocol.rundir import read_checkpoint_info
 from tests.train.running import SMALL, Run, poison
@@ -158,14 +159,14 @@ def test_out_of_memory_on_the_host_is_one_line(run: Run, capsys: Any) -> None:
 
 
 def test_a_full_disk_costs_one_checkpoint_and_not_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    save = train_diffusion.CheckpointFolder.save
+    save = CheckpointFolder.save
 
     def sometimes(self: Any, payload: Any, info: Any) -> Path:
         if payload["step"] == 5:
             raise OSError(28, "No space left on device")
         return save(self, payload, info)
 
-    monkeypatch.setattr(train_diffusion.CheckpointFolder, "save", sometimes)
+    monkeypatch.setattr(CheckpointFolder, "save", sometimes)
     assert run("--save-freq", "5") == 0
     assert [event["step"] for event in run.events("checkpoint")] == [10, 12]
     assert "No space left on device" in run.events("warning")[0]["message"]
