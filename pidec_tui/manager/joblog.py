@@ -1,6 +1,7 @@
 """The SQLite job log: connections, transactions, migrations, and the queries on jobs and attempts.
 
-The only importer of apsw, which brings its own SQLite. Queries on curves and events are in `metriclog`.
+The only importer of apsw, which brings its own SQLite. Queries on curves and events are in `metriclog`, those
+for all jobs at once in `jobrows`.
 """
 
 from __future__ import annotations
@@ -20,26 +21,13 @@ import apsw
 
 from pidec_train.protocol.errors import EXIT_BAD_INPUT, PidecError
 
+from .jobrows import ATTEMPT_COLUMNS, JOB_COLUMNS, JobRows, job_of
 from .jobs import Attempt, Job, JobState, check_move
 from .schema import MIGRATIONS, VERSION
 
 OLDEST_SQLITE = (3, 51, 3)  # before it, two processes that write and checkpoint can corrupt a WAL database
 BUSY_MS = 5000
 MOST = 1e150  # of a metric's value; sums of squares of larger ones are no numbers any more
-
-_ACTIVE = "('starting', 'running', 'stopping')"
-_JOB_COLUMNS = (  # in the order of `Job`'s fields
-    "id, kind, name, state, lane, config, preset, after, position, waiting_for, reason, created, started, ended, "
-    "step, total_steps, step_name, group_name"
-)
-_STATE, _CONFIG, _AFTER = (_JOB_COLUMNS.split(", ").index(name) for name in ("state", "config", "after"))
-_ATTEMPT_COLUMNS = "job, number, state, started, ended, pid, gpu, exit_code, signal, cause, resumed_step"
-# Active first, then what waits in its order, then what is over, newest first.
-_QUEUE_ORDER = (
-    f"CASE WHEN state IN {_ACTIVE} THEN 0 WHEN state IN ('queued', 'held', 'interrupted') THEN 1 ELSE 2 END, "
-    f"CASE WHEN state IN {_ACTIVE} THEN started WHEN state IN ('queued', 'held', 'interrupted') THEN position "
-    "ELSE -ended END, id"
-)
 
 
 class JobLogError(PidecError):
@@ -105,7 +93,7 @@ class JobLog:
         self._version_lock = threading.Lock()
         self._version_connection: apsw.Connection | None = None
         self._version_inode = 0
-        self._made: dict[int, tuple[object, Job]] = {}  # what `jobs` gave last, with the rows that it was made of
+        self._queue = JobRows(self)
         self._replaced = 0  # how often the file under us was exchanged by a repair
         self.connection()
 
@@ -203,34 +191,20 @@ class JobLog:
     def jobs(self) -> list[Job]:
         """All jobs in the queue's order, with their attempts.
 
-        One whose rows are what they were is the same object as last time: of a thousand jobs few change, and making
-        them all took eight times as long as reading them.
+        One whose rows are what they were is the same object as last time.
         """
-        with self.read():
-            rows = self.rows(f"SELECT {_JOB_COLUMNS} FROM jobs ORDER BY {_QUEUE_ORDER}")
-            attempts: dict[int, list[tuple[Any, ...]]] = {}
-            for row in self.rows(f"SELECT {_ATTEMPT_COLUMNS} FROM attempts ORDER BY job, number"):
-                attempts.setdefault(row[0], []).append(row)
-        before, made = self._made, {}
-        for row in rows:
-            own = attempts.get(row[0], [])
-            known = before.get(row[0])
-            if known is None or known[0] != (row, own):
-                known = (row, own), _job(row, [Attempt(*each[1:]) for each in own])
-            made[row[0]] = known
-        self._made = made
-        return [job for _, job in made.values()]
+        return self._queue.read()
 
     def find(self, job_id: int) -> Job | None:
         """One job, None if there is none of that id."""
         try:
-            rows = self.rows(f"SELECT {_JOB_COLUMNS} FROM jobs WHERE id = ?", (job_id,))
+            rows = self.rows(f"SELECT {JOB_COLUMNS} FROM jobs WHERE id = ?", (job_id,))
         except OverflowError:  # an id that no 64-bit integer holds
             return None
-        return _job(rows[0], self.attempts(job_id)) if rows else None
+        return job_of(rows[0], self.attempts(job_id)) if rows else None
 
     def attempts(self, job_id: int) -> list[Attempt]:
-        rows = self.rows(f"SELECT {_ATTEMPT_COLUMNS} FROM attempts WHERE job = ? ORDER BY number", (job_id,))
+        rows = self.rows(f"SELECT {ATTEMPT_COLUMNS} FROM attempts WHERE job = ? ORDER BY number", (job_id,))
         return [Attempt(*row[1:]) for row in rows]
 
     def ids(self) -> list[int]:
@@ -244,10 +218,10 @@ class JobLog:
     def in_state(self, *states: JobState) -> list[Job]:
         """The jobs in any of these states, by position."""
         rows = self.rows(
-            f"SELECT {_JOB_COLUMNS} FROM jobs WHERE state IN (SELECT value FROM json_each(?)) ORDER BY position, id",
+            f"SELECT {JOB_COLUMNS} FROM jobs WHERE state IN (SELECT value FROM json_each(?)) ORDER BY position, id",
             (_json([state.value for state in states]),),
         )
-        return [_job(row, self.attempts(row[0])) for row in rows]
+        return [job_of(row, self.attempts(row[0])) for row in rows]
 
     def columns(self, job_id: int, *names: str) -> tuple[Any, ...]:
         """Columns of a job that are not part of `Job` (cwd, environment, retry, fresh, cancel_asked, ...)."""
@@ -388,13 +362,6 @@ def packed(values: Collection[float | None]) -> bytes:
 
 def _user_version(connection: apsw.Connection) -> int:
     return int(str(connection.execute("PRAGMA user_version").fetchall()[0][0]))
-
-
-def _job(row: tuple[Any, ...], attempts: list[Attempt]) -> Job:
-    values: list[Any] = [*row, tuple(attempts)]
-    values[_STATE], values[_CONFIG] = JobState(row[_STATE]), json.loads(row[_CONFIG])
-    values[_AFTER] = tuple(json.loads(row[_AFTER]))
-    return Job(*values)
 
 
 def _json(values: Iterable[Any]) -> str:
