@@ -1,17 +1,20 @@
 """Runs that somebody has started with `pidec-train`: found by their folders, listed beside the queue, never changed.
 
 A run folder below `jobs/runs` whose name is no number belongs to no job; pidec-train calls its own `hand-<time>-…`.
-Such runs have negative ids, -1 the one that was found first; people see and type `h1`.
+Such runs have negative ids, -1 the one that was found first; people see and type `h1`. The order in which they were
+found is kept in a file, so that all who look mean the same run by a number, and tomorrow, too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
 import time
 from array import array
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from pidec_train.protocol.rundir import MetricsLine
 
 NAME = " (by hand)"
+ORDER = "by-hand.txt"  # in the jobs folder: a run folder's name a line, the first one is h1
 PIECE = 64 * 1024  # of a file's begin and end, that tell how a run does
 SILENT_S = 300.0  # after which a run is taken for gone, if its process cannot be seen
 _HAND = re.compile(r"hand-\d{8}-\d{6}-(.+)")
@@ -104,13 +108,15 @@ class ByHand:
     def __init__(self, workspace: Workspace) -> None:
         self._ws = workspace
         self._lock = threading.RLock()
-        self._runs: dict[Path, _Run] = {}  # by run folder, in the order in which they were found
+        self._runs: dict[Path, _Run] = {}  # by run folder
+        self._numbers: dict[str, int] = {}  # by the folder's name
 
     def jobs(self) -> list[Job]:
         """Those that have said something, running ones first, then the newest. They look like jobs of the queue."""
         with self._lock:
             self._find()
-            made = [job for number, run in enumerate(self._runs.items(), 1) if (job := _job(-number, *run)) is not None]
+            runs = [(-self._numbers[folder.name], folder, run) for folder, run in self._runs.items()]
+            made = [job for run in runs if (job := _job(*run)) is not None]
         return sorted(made, key=lambda job: (not job.state.active, -(job.started or 0)))
 
     def job(self, job_id: int) -> Job:
@@ -170,17 +176,49 @@ class ByHand:
             known = self._runs.get(folder)
             if path is not None and (known is None or known.path != path):
                 self._runs[folder] = _Run(path)
+        found = [folder.name for folder in self._runs]
+        if any(name not in self._numbers for name in found):
+            self._numbers = _numbered(self._ws.jobs / ORDER, found)
 
     def _folder(self, job_id: int) -> Path:
-        folders = list(self._runs)
-        if not 1 <= -job_id <= len(folders):
-            raise PidecError(f"there is no run {shown_id(job_id)} by hand")
-        return folders[-job_id - 1]
+        for folder in self._runs:
+            if self._numbers[folder.name] == -job_id:
+                return folder
+        raise PidecError(f"there is no run {shown_id(job_id)} by hand")
 
     def _run(self, job_id: int) -> _Run:
-        if -job_id > len(self._runs):
+        if -job_id not in self._numbers.values():
             self._find()
         return self._runs[self._folder(job_id)]
+
+
+def _numbered(path: Path, names: Sequence[str]) -> dict[str, int]:
+    """The numbers of these run folders, from 1; new ones are put down behind the others.
+
+    Lines are only ever added, and the first of a name counts: several processes may find a run at the same time, and
+    need no lock to agree.
+    """
+    known = _read_order(path)
+    new = [name for name in names if name not in known and "\n" not in name]
+    if new:
+        with contextlib.suppress(OSError):  # a workspace that may only be read: they last as long as this process
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(file, "".join(f"{name}\n" for name in new).encode(errors="surrogateescape"))
+            finally:
+                os.close(file)
+            known = _read_order(path)
+    for name in names:
+        known.setdefault(name, len(known) + 1)
+    return known
+
+
+def _read_order(path: Path) -> dict[str, int]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    except OSError:
+        return {}
+    return {name: number for number, name in enumerate(dict.fromkeys(filter(None, lines)), 1)}
 
 
 def shown_id(job_id: int) -> str:

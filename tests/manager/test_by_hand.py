@@ -13,6 +13,7 @@ import pytest
 
 from pidec_train.protocol.errors import PidecError
 from pidec_tui.manager import byhand, cli
+from pidec_tui.manager.byhand import ByHand
 from pidec_tui.manager.jobs import JobState
 from pidec_tui.manager.manager import Manager
 from pidec_tui.manager.overview import Overview
@@ -96,6 +97,38 @@ def test_numbers_stay_while_runs_come_and_go(manager: Manager) -> None:
     assert len(manager.curves(-3)) == 1
     write(manager, path.parent.parent.name, row(7, 1.0), anew=True)
     assert list(manager.curves(-3)[0].steps) == [7], "a file that was written anew is read anew"
+
+
+def test_all_who_look_mean_the_same_run_by_a_number(manager: Manager) -> None:
+    """Lost: `pidec-jobs report h2`, of another run than the dashboard's h2; or tomorrow's dashboard's."""
+    write(manager, "hand-20261124-100000-a", START, row(1, 1.0))
+    write(manager, "hand-20261124-100001-b", START, row(1, 1.0))
+    manager.by_hand()
+    write(manager, "hand-20261124-090000-copied-here-later", START, row(1, 1.0))
+    first, second = ByHand(manager.workspace), ByHand(manager.workspace)
+    seen = {job.id: job.name for job in first.jobs()}
+    assert seen == {-1: "a (by hand)", -2: "b (by hand)", -3: "copied-here-later (by hand)"}
+    assert seen == {job.id: job.name for job in second.jobs()} == {job.id: job.name for job in manager.by_hand()}
+    write(manager, "hand-20261124-100002-c", START, row(1, 1.0))
+    first.jobs()
+    write(manager, "hand-20261124-080000-d", START, row(1, 1.0))
+    newest = {job.name: job.id for job in second.jobs() if job.id < -3}
+    assert newest == {"c (by hand)": -4, "d (by hand)": -5}, "one that was found by another"
+    (manager.workspace.jobs / byhand.ORDER).write_text("gone\nhand-20261124-100001-b\nhand-20261124-100001-b\n")
+    again = {job.name: job.id for job in ByHand(manager.workspace).jobs()}
+    assert again["b (by hand)"] == -2 and sorted(again.values()) == [-6, -5, -4, -3, -2], (
+        "a number is never given twice"
+    )
+
+
+def test_where_nothing_may_be_written_the_numbers_last_as_long_as_the_dashboard(manager: Manager) -> None:
+    """Lost: all runs by hand, to a guest who may only look at a workspace."""
+    (manager.workspace.jobs / byhand.ORDER).mkdir()
+    write(manager, "hand-20261124-100000-a", START, row(1, 1.0))
+    looking = ByHand(manager.workspace)
+    assert [job.id for job in looking.jobs()] == [-1]
+    write(manager, "hand-20261124-090000-b", START, row(1, 1.0))
+    assert {job.name[0]: job.id for job in looking.jobs()} == {"a": -1, "b": -2}
 
 
 def test_nothing_of_it_can_be_changed(manager: Manager) -> None:
