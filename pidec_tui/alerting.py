@@ -8,6 +8,7 @@ from typing import Literal
 
 from .manager import alerts
 from .manager.jobs import Alert, Job, JobEvent
+from .words import Keys, keyed
 
 SHOWN = 4  # toasts at once: after a night away there may be many
 WORDS = {
@@ -30,13 +31,13 @@ class Toast:
     severity: Literal["information", "warning", "error"]
 
 
-def toasts(raised: Sequence[Alert], jobs: Sequence[Job]) -> list[Toast]:
+def toasts(raised: Sequence[Alert], jobs: Sequence[Job], key: Keys) -> list[Toast]:
     """One each, of the newest `SHOWN`; before them a line for those that there is no room for."""
     names = {job.id: job.name for job in jobs}
     made = [_toast(alert, names.get(alert.job_id, "")) for alert in raised[-SHOWN:]]
     left = len(raised) - len(made)
     if left > 0:
-        made.insert(0, Toast(f"{left} more alerts", "enter on a job shows its events", "information"))
+        made.insert(0, Toast(f"{left} more alerts", keyed("<job.open> on a job shows its events", key), "information"))
     return made
 
 

@@ -19,6 +19,7 @@ from pidec_train.protocol.errors import PidecError
 from . import theme
 from .alerting import toasts
 from .board import Board
+from .bound import keys_of
 from .feed import Feed
 from .keymap import UserKeys
 from .manager.gpus import GpuMonitor
@@ -41,15 +42,17 @@ from .messages import (
     TraceChanged,
     Trouble,
 )
+from .notices import Notices
 from .palette import PlainCommands
 from .refusals import READS_ONLY, refusal
 from .remembering import Remembering
 from .screens.base import BoardScreen, PidecScreen
 from .screens.main import MainScreen
 from .sent import Sent
+from .words import keyed
 
 
-class PidecApp(App[None]):
+class PidecApp(Notices):
     """The dashboard over one workspace. Closing it changes nothing for the jobs.
 
     Args:
@@ -181,7 +184,7 @@ class PidecApp(App[None]):
             bindings = self.screen.active_bindings.values()
             refused = refusal(action, bindings, readonly=self.readonly, job_id=selected)
             if refused is not None:
-                self.post_message(Refused(*refused))
+                self.post_message(Refused(refused[0], keyed(refused[1], keys_of(self))))
                 return True
         return await super().run_action(action, default_namespace, namespaces)
 
@@ -315,7 +318,7 @@ class PidecApp(App[None]):
         self._tell(lambda screen: screen.show_top())
 
     def on_alerts_raised(self, message: AlertsRaised) -> None:
-        for toast in toasts(message.alerts, message.jobs):
+        for toast in toasts(message.alerts, message.jobs, keys_of(self)):
             self.notify(toast.text, title=toast.title, severity=toast.severity, timeout=15, markup=False)
         self.bell()
 

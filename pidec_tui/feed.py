@@ -114,6 +114,7 @@ class Feed:
         self._next_runner = 0.0
         self._runner_error: PidecError | None = None
         self._work_waits = False  # a job is queued or active: it needs a runner
+        self._rebuilding = self._rebuilt = False
 
     @functools.cached_property
     def _adviser(self) -> Adviser:
@@ -144,6 +145,17 @@ class Feed:
         self._start_runner = keep
         self._wake.set()
 
+    @contextmanager
+    def rebuilding(self) -> Iterator[None]:
+        """While somebody rebuilds the job log: no runner is started. Then all is read anew, as rows have new ids."""
+        self._rebuilt, starts, self._start_runner = True, self._start_runner, False
+        self._rebuilding = True
+        try:
+            yield
+        finally:
+            self._start_runner, self._rebuilding = starts, False
+            self._wake.set()
+
     def wake(self) -> None:
         """Look at once: something was just changed."""
         self._next_runner = self._next_machine = 0.0
@@ -167,6 +179,9 @@ class Feed:
 
     def tick(self) -> None:
         """Look at everything once."""
+        if self._rebuilt and not self._rebuilding:
+            self._rebuilt, self._last_event = False, None  # alerts of old have new ids
+            self._forget()
         if self._tell_anew:  # even of a job that was told before: the board has forgotten it
             self._tell_anew = False
             for part in ("trace", "advice", "advice told", "log file", "checkpoints"):
@@ -220,11 +235,15 @@ class Feed:
         else:
             if name in self._troubles:
                 self._troubles.discard(name)
-                self._seen.clear()
-                self._traces.clear()  # a job log that was rebuilt numbers its rows anew
-                self._adviser.forget()
-                self._overview = Overview(self.manager, self._clock)
+                self._forget()
                 self._post(Trouble(name, ""))
+
+    def _forget(self) -> None:
+        """Read all of the job log anew: one that was rebuilt numbers its rows anew."""
+        self._seen.clear()
+        self._traces.clear()
+        self._adviser.forget()
+        self._overview = Overview(self.manager, self._clock)
 
     def _changed(self, part: str, now: object) -> bool:
         if self._seen.get(part) == now:
@@ -260,7 +279,8 @@ class Feed:
         """Those that are new since the dashboard was opened."""
         last = self.manager.last_event()
         before, self._last_event = self._last_event, last
-        if before is None or last <= before:  # the first look; or a job log that was rebuilt numbers its events anew
+        # The first look; or a job log that was rebuilt, which numbers its events anew.
+        if self._rebuilt or before is None or last <= before:
             return
         raised = self.manager.alerts(after_row=before)
         if raised:

@@ -14,8 +14,9 @@ from .manager.byhand import shown_id
 from .manager.health import BEGINS, HEALTHY
 from .manager.jobs import Job, JobState
 from .manager.overview import JobLine, next_up
+from .refusals import in_keys
 from .widgets.queue import shortened
-from .words import GLYPHS, STATE_COLOURS, duration, moment, percent
+from .words import GLYPHS, STATE_COLOURS, Keys, duration, moment, percent
 
 # A shape before each word, so that none hangs on colour alone.
 SHAPES = {HEALTHY: "✓", BEGINS: "·", "slow": "▼", "stalled": "■", "NaN": "×", "plateau": "═"}
@@ -31,11 +32,12 @@ def newest_start(jobs: Sequence[Job]) -> tuple[float, int] | None:
     return max(starts, default=None)
 
 
-def glance(board: Board, now: float, colours: Colours, width: int, most: int) -> list[Text]:
+def glance(board: Board, now: float, colours: Colours, width: int, most: int, *, key: Keys) -> list[Text]:
     """A line (two on a narrow terminal) for each run that goes on, the newest first, and one for what comes next.
 
     Args:
         most: of runs that get a line.
+        key: what an id of a binding is called now.
     """
     jobs = board.shown()
     if not jobs:
@@ -45,7 +47,7 @@ def glance(board: Board, now: float, colours: Colours, width: int, most: int) ->
     if not active:
         lines.append(_nothing(board, now, colours))
     more = f"and {len(active) - most} more that run" if len(active) > most else ""
-    lines.append(_next_line(board, colours, more))
+    lines.append(_next_line(board, colours, more, key))
     for line in lines:
         line.truncate(width, overflow="ellipsis")
     return lines
@@ -121,13 +123,17 @@ def _nothing(board: Board, now: float, colours: Colours) -> Text:
     return text.append(f", success {percent(line.success)}" if line and line.success is not None else "")
 
 
-def _next_line(board: Board, colours: Colours, more: str) -> Text:
+def _next_line(board: Board, colours: Colours, more: str, key: Keys) -> Text:
     """For each lane the job that it takes next, and why it waits."""
     jobs = board.jobs or []
-    parts = [f"{job.lane}: {job.id} {shortened(job.name, _WHOLE_NAME)}{_why(job, jobs)}" for job in next_up(jobs)]
+    parts = [
+        f"{job.lane}: {job.id} {shortened(job.name, _WHOLE_NAME)}{in_keys(_why(job, jobs), key)}"
+        for job in next_up(jobs)
+    ]
     held = sum(job.state is JobState.held for job in jobs)
     if not parts:
-        parts = ["nothing is queued: n queues a job" + (f" ({held} held: h releases one)" if held else "")]
+        released = f" ({held} held: {key('job.hold')} releases one)" if held else ""
+        parts = [f"nothing is queued: {key('queue.new')} queues a job{released}"]
     line = Text("next  ", colours["muted"]).append(" · ".join(parts))
     return line.append(f"  {more}" if more else "", colours["muted"])
 

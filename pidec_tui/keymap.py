@@ -14,9 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.text import Text
-from textual.app import App
-from textual.binding import Binding, BindingsMap
+from textual.binding import Binding
 from textual.dom import DOMNode
 from textual.keys import REPLACED_KEYS, Keys, _character_to_key, key_to_character
 from textual.screen import ModalScreen, Screen
@@ -280,27 +278,6 @@ def _by_key(bindings: Mapping[str, Binding], keymap: Keymap) -> dict[str, list[B
 
 
 # --- telling
-
-
-def bindings_of(app: App[Any], kind: type[DOMNode]) -> list[Binding]:
-    """Those of a class, one for each key, with the user's keymap."""
-    bindings = BindingsMap(vars(kind)["BINDINGS"])
-    bindings.apply_keymap(app._keymap)
-    return [binding for _, binding in bindings]
-
-
-def shown_key(app: App[Any], kind: type[DOMNode], name: str) -> str:
-    """The first key of a binding of this class, as it is shown, with the user's keymap."""
-    binding = next(binding for binding in bindings_of(app, kind) if binding.id == name)
-    return binding.key_display or app.get_key_display(binding)
-
-
-def answers(app: App[Any], kind: type[DOMNode], meanings: Mapping[str, str]) -> Text:
-    """The line at the foot of a dialog: key and meaning of these bindings, with the user's keymap."""
-    line, primary = Text(), f"bold {app.theme_variables['primary']}"
-    for name, meaning in meanings.items():
-        line.append("     " if line else "").append(shown_key(app, kind, name), primary).append(f" {meaning}")
-    return line
 
 
 def listing(user: UserKeys, titles: Mapping[str, str]) -> str:

@@ -7,23 +7,25 @@ from collections.abc import Sequence
 from .board import Activity
 from .charts.ticks import number
 from .manager.jobs import Job, JobState
-from .words import duration, moment
+from .refusals import in_keys
+from .words import Keys, duration, moment
 
 
-def sentence(job: Job, activity: Activity | None, now: float, ahead: int = 0) -> str:
+def sentence(job: Job, activity: Activity | None, now: float, ahead: int = 0, *, key: Keys) -> str:
     """State, since when, and why: one sentence.
 
     Args:
         ahead: how many jobs stand before this one in the queue.
+        key: what an id of a binding is called now.
     """
     state = job.state
     if state is JobState.queued or state is JobState.interrupted:
         if job.waiting_for:
-            return f"Waits for {_plain(job.waiting_for)}."
+            return f"Waits for {_plain(in_keys(job.waiting_for, key))}."
         before = f" Jobs before it: {ahead}." if ahead else ""
         return f"Queued: starts as soon as the {job.lane} lane is free.{before}"
     if state is JobState.held:
-        return f"Held: {_plain(job.reason)}." if job.reason else "Held: h releases it."
+        return f"Held: {_plain(job.reason)}." if job.reason else f"Held: {key('job.hold')} releases it."
     if state is JobState.stopping:
         return "Stopping." if job.kind == "command" else "Stopping: the trainer saves its state."
     if state.active:

@@ -1,12 +1,17 @@
-"""Times, sizes and states as people read them. Pure; used by every screen."""
+"""Times, sizes, states and keys as people read them. Pure; used by every screen."""
 
 from __future__ import annotations
 
 import math
+import re
 import time
+from collections.abc import Callable
 
 from .charts.ticks import number
 from .manager.intervals import wilson as wilson
+
+Keys = Callable[[str], str]  # the key that an id of a binding has now, as it is shown
+_NAMED = re.compile(r"<([a-z]+\.[a-z-]+)>")
 
 # A shape and a word each, so that no meaning hangs on colour alone. All one cell wide in every common font.
 GLYPHS = {
@@ -87,3 +92,8 @@ def bar(share: float, width: int) -> tuple[str, str]:
 
 def plural(count: int, word: str) -> str:
     return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+
+
+def keyed(text: str, key: Keys) -> str:
+    """`<job.retry> tries again` with the key in it. For texts of ours alone: a user's may happen to look like that."""
+    return _NAMED.sub(lambda found: key(found[1]), text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import select
 import sys
@@ -20,7 +19,7 @@ from pidec_train.protocol.errors import PidecError
 from . import cli_output as output
 from .byhand import shown_id
 from .cli_common import Options, id_of, open_manager, say
-from .curvetable import curve_rows
+from .curvetable import curve_rows, write_csv
 from .manager import Manager
 from .overview import JobLine, Overview
 
@@ -149,15 +148,11 @@ def metrics(options: Options) -> int:
         names = manager.metric_names(job.id)
         for key in keys:
             output.check_key(key, names, job.id)
-        rows = curve_rows(manager.curves(job.id), keys)
+        blocks = manager.curves(job.id)
         if options.csv:
-            columns = keys or names
-            writer = csv.writer(sys.stdout, lineterminator="\n")
-            writer.writerow(["step", "time", *columns])
-            for step, when, values in rows:
-                writer.writerow([step, f"{when:.3f}", *(values.get(name) for name in columns)])
+            write_csv(sys.stdout, blocks, keys or names, keys)
             return 0
-        found = [{"step": step, "time": when, "metrics": values} for step, when, values in rows]
+        found = [{"step": step, "time": when, "metrics": values} for step, when, values in curve_rows(blocks, keys)]
         if options.json:
             output.as_json(found)
         elif found:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Iterator, Sequence
+from typing import TextIO
 
 from .jobs import MetricBlock
 
@@ -29,6 +31,14 @@ def curve_rows(blocks: Sequence[MetricBlock], keys: Sequence[str] = ()) -> Itera
         }
         if values:
             yield int(step), block.times[at], values
+
+
+def write_csv(file: TextIO, blocks: Sequence[MetricBlock], columns: Sequence[str], keys: Sequence[str] = ()) -> None:
+    """The rows under a head of step, time (unix seconds) and these metrics; `keys` as for `curve_rows`."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["step", "time", *columns])
+    for step, when, values in curve_rows(blocks, keys):
+        writer.writerow([step, f"{when:.3f}", *(values.get(name) for name in columns)])
 
 
 def _not_said_again(blocks: Sequence[MetricBlock]) -> dict[tuple[str, float], int]:

@@ -73,7 +73,7 @@ def takes_beside(checkpoint: Path) -> list[Take]:
     if not episodes_file(checkpoint).exists() or not found:
         raise PidecError(
             f"{checkpoint.name} has no episodes to watch: its evaluation kept none, or it had none",
-            "e evaluates it; v then plays what that job has kept",
+            "<checkpoints.evaluate> evaluates it; <checkpoints.watch> then plays what that job has kept",
         )
     both = len({file.policy for file in found}) > 1
     return [Take(_label(file.policy, both), file) for file in (found if both else found[-1:])]
@@ -125,10 +125,11 @@ def _nothing(job: Job, checkpoint: Path | None, files: Sequence[Path]) -> PidecE
     if files:
         return PidecError(f"the episodes in {files[-1]} cannot be read", "The next evaluation writes new ones")
     if checkpoint is not None:
-        hint = "enter on it evaluates it; v on the job shows the newest evaluation"
+        hint = "<job.open> on it evaluates it; <job.watch> on the job shows the newest evaluation"
         return PidecError(f"{checkpoint.name} has no episodes to watch: its evaluation kept none, or it had none", hint)
     if job.kind in ("diffusion", "decorator"):
-        hint = "They come with its next evaluation" if not job.state.finished else "enter on a checkpoint evaluates it"
+        over = job.state.finished
+        hint = "<job.open> on a checkpoint evaluates it" if over else "They come with its next evaluation"
         return PidecError(f"job {job.id} has no episodes to watch yet: evaluations keep them", hint)
     if job.kind == "evaluate":
         hint = "They come when it is done" if not job.state.finished else "Evaluate once more: newer versions keep some"

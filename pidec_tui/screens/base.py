@@ -10,6 +10,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
+from ..bound import key_of
 from ..widgets.keybar import KeyBar
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ class PidecScreen(Screen[None]):
     def door(self) -> PidecApp:
         """The app, by its own type."""
         return cast("PidecApp", self.app)
+
+    def key(self, name: str) -> str:
+        """The key that this id of a binding has now, as it is shown."""
+        return key_of(self.app, name)
 
     def body(self) -> ComposeResult:
         """The widgets of the screen, but for the key bar."""

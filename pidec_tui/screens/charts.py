@@ -307,7 +307,8 @@ class ChartsScreen(BoardScreen):
             for letter, run in zip(letters, self._runs, strict=False)
         ]
         if sum(len(column.jobs) for column in columns) < 2:
-            self.notify("One run has nothing to differ from: mark others with m in the queue.", timeout=5)
+            mark = self.key("overlay.mark")
+            self.notify(f"One run has nothing to differ from: mark others with {mark} in the queue.", timeout=5)
             return
         self.app.push_screen(RunSettings(columns))
 

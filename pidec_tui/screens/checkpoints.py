@@ -21,7 +21,7 @@ from ..manager.shelf import Shelf
 from ..messages import CatalogueRead
 from ..widgets.checkpointlines import columns_for, header, parts_of, printable
 from ..widgets.rowlist import Part, RowList
-from ..words import plural
+from ..words import keyed, plural
 from .checkpoints_keys import CheckpointKeys, name_of, place_of
 
 EVERY = 10.0  # seconds between two looks at the disk, while the browser is on the screen
@@ -201,14 +201,15 @@ class CheckpointsScreen(CheckpointKeys):
         shown = sum(line.entry is not None for line in self._lines)
         whole = len(catalogue.entries) - (0 if self.choices.foreign else foreign)
         marked = catalogue.at(self._marked) if self._marked else None
+        shows = "" if self.choices.foreign else f": {self.key('checkpoints.foreign')} shows"
         parts = [
-            f"= on another one compares it with {name_of(marked)}" if marked else "",
+            f"{self.key('checkpoints.compare')} on another one compares it with {name_of(marked)}" if marked else "",
             f"{shown:,} of {whole:,}" if shown != whole else f"{whole:,}",
             f"by {self.choices.sort}{', turned' if self.choices.turned else ''}",
             _ARRANGED[self._arrangement()],
             f"“{printable(self.choices.filter)}”" if self.choices.filter else "",
             f"looking into {plural(self._looking, 'file')} without a .json" if self._looking else "",
-            f"{plural(foreign, 'other .pt file')}{'' if self.choices.foreign else ': f shows'}" if foreign else "",
+            f"{plural(foreign, 'other .pt file')}{shows}" if foreign else "",
         ]
         return line.append("  " + " · ".join(part for part in parts if part), f"not bold {muted}")
 
@@ -216,7 +217,8 @@ class CheckpointsScreen(CheckpointKeys):
         """Where the checkpoint under the cursor lies, and what there is to say of it; then what could not be read."""
         catalogue, entry, muted = self._catalogue, self.entry(), self._colour("muted")
         if catalogue is not None and not catalogue.troubles and entry is None:
-            return Text("Nothing is like that: esc clears the filter." if self.choices.filter else NOTHING)
+            nothing = "Nothing is like that: <checkpoints.leave> clears the filter." if self.choices.filter else NOTHING
+            return Text(keyed(nothing, self.key))
         lines: list[Text] = []
         if entry is not None:
             path = place_of(entry, self.door.manager.workspace.root)
@@ -328,5 +330,6 @@ class CheckpointsScreen(CheckpointKeys):
 
 
 NOTHING = (
-    "No checkpoints yet. n on the main screen queues a run; checkpoint_folders in the settings names other folders."
+    "No checkpoints yet. <queue.new> on the main screen queues a run; "
+    "checkpoint_folders in the settings names other folders."
 )

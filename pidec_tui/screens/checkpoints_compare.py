@@ -65,7 +65,7 @@ class CompareScreen(PidecScreen):
         if why := why_not_both(*self._pair):
             return why
         jobs = "one job" if self._decorated() else "two jobs"
-        return f"e queues {jobs}: {EPISODES} episodes of each, from the same starts"
+        return f"{self.key('checkpoints.evaluate')} queues {jobs}: {EPISODES} episodes of each, from the same starts"
 
     def _decorated(self) -> Entry | None:
         """The one of the two that stands on the other: one job then does both."""

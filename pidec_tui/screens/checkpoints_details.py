@@ -70,9 +70,9 @@ class CheckpointScreen(CheckpointKeys):
     def on_mount(self) -> None:
         colours, root = self.app.theme_variables, self.door.manager.workspace.root
         texts: dict[str, Table | Text] = {
-            "about": about(self._entry, root, colours),
+            "about": about(self._entry, root, colours, self.key("checkpoints.hash")),
             "lineage": lineage_of(self._entry, self._lineage, colours),
-            "evaluations": evaluations_of(self._entry, colours),
+            "evaluations": evaluations_of(self._entry, colours, self.key("checkpoints.evaluate")),
             "config": config_of(self._entry, str(root), colours),
         }
         for name, text in texts.items():
@@ -130,13 +130,16 @@ def _grid() -> Table:
     return Table.grid(padding=(0, 2, 0, 0))
 
 
-def about(entry: Entry, root: Path, colours: Colours) -> Table:
-    """What it is."""
+def about(entry: Entry, root: Path, colours: Colours, checks: str) -> Table:
+    """What it is; `checks`: the key that checks its hash."""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.created))
     sizes = f"observation {entry.obs_dim or '?'}, action {entry.act_dim or '?'}"
     rows = [
         ("file", place_of(entry, root)),
-        ("condition", "size as its .json says (H checks the hash)" if entry.condition == "ok" and entry.told else ""),
+        (
+            "condition",
+            f"size as its .json says ({checks} checks the hash)" if entry.condition == "ok" and entry.told else "",
+        ),
         ("note", entry.note),
         ("is", f"{entry.kind or 'not known'}, {entry.origin or 'origin not known'}"),
         ("tags", ", ".join(entry.tags)),
@@ -173,10 +176,10 @@ def lineage_of(entry: Entry, lineage: Lineage, colours: Colours) -> Text:
     return text
 
 
-def evaluations_of(entry: Entry, colours: Colours) -> Table | Text:
-    """The run's own, then jobs, newest first."""
+def evaluations_of(entry: Entry, colours: Colours, evaluates: str) -> Table | Text:
+    """The run's own, then jobs, newest first; `evaluates`: the key that does."""
     if not entry.evaluations:
-        return Text("none yet: e evaluates it", colours["muted"])
+        return Text(f"none yet: {evaluates} evaluates it", colours["muted"])
     table = _grid()
     for each in entry.evaluations:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.when)) if each.when else ""

@@ -17,7 +17,7 @@ from ..manager.shelf import Shelf
 from ..messages import CheckpointJudged, EpisodesRead
 from ..motion.takes import find_takes, takes_beside
 from ..widgets.checkpointlines import printable
-from ..words import duration, size
+from ..words import duration, keyed, size
 from .base import PidecScreen
 
 
@@ -70,7 +70,7 @@ class CheckpointKeys(PidecScreen):
             self.notify(printable(why), title=f"{name_of(entry)} cannot be used", timeout=6, markup=False)
             return None
         if kinds and entry.kind not in kinds:
-            hint = "Take the base policy that it stands on: t shows the lineage."
+            hint = f"Take the base policy that it stands on: {self.key('checkpoints.arrange')} shows the lineage."
             self.notify(hint, title=f"{name_of(entry)} is a {entry.kind}, not a base policy", timeout=6, markup=False)
             return None
         return entry
@@ -143,7 +143,7 @@ class CheckpointKeys(PidecScreen):
 
     def on_episodes_read(self, message: EpisodesRead) -> None:
         if message.why is not None:
-            self.notify(message.why.hint, title=message.why.message, timeout=8, markup=False)
+            self.notify(keyed(message.why.hint, self.key), title=message.why.message, timeout=8, markup=False)
         elif self.is_current:
             from .watch import WatchScreen
 

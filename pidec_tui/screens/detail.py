@@ -22,7 +22,7 @@ from ..manager.jobs import Attempt, Job, JobEvent
 from ..sentences import jobs_ahead, sentence
 from ..widgets.jobcard import shown
 from ..widgets.stack import ChartStack
-from ..words import GLYPHS, STATE_COLOURS, duration, moment
+from ..words import GLYPHS, STATE_COLOURS, Keys, duration, moment
 from .queue_keys import QueueKeys
 
 _NEWEST_EVENTS = 40
@@ -60,7 +60,7 @@ class DetailScreen(QueueKeys):
         job = board.job()
         if job is None:
             return
-        self.query_one("#detail-title", Static).update(title_of(job, board, colours, now))
+        self.query_one("#detail-title", Static).update(title_of(job, board, colours, now, self.key))
         self.query_one("#attempts", Static).update(attempts_of(job.attempts, colours, now))
         self.query_one("#config", Static).update(config_of(job, colours))
 
@@ -90,9 +90,9 @@ class DetailScreen(QueueKeys):
         self.query_one("#facts").scroll_relative(y=by, animate=False)
 
 
-def title_of(job: Job, board: Board, colours: dict[str, str], now: float) -> Text:
+def title_of(job: Job, board: Board, colours: dict[str, str], now: float, key: Keys) -> Text:
     state = job.state.value
-    said = sentence(job, board.activity.get(job.id), now, jobs_ahead(job, board.jobs or ()))
+    said = sentence(job, board.activity.get(job.id), now, jobs_ahead(job, board.jobs or ()), key=key)
     return (
         Text(f"{shown_id(job.id)} {job.name}  ", "bold", no_wrap=True, overflow="ellipsis")
         .append(f"{job.kind} · {job.lane}  ", f"not bold {colours['muted']}")

@@ -90,7 +90,7 @@ class FormScreen(PidecScreen):
             yield from (self._row(field) for field in self._fields if field.first)
             yield from (self._row(field, self._first_name(field)) for field in self._job_rows if field.first)
             rest = [field for field in (*self._fields, *self._job_rows) if not field.first]
-            more = f"{plural(len(rest), 'more setting')}: type to find one, ctrl+o shows all"
+            more = f"{plural(len(rest), 'more setting')}: type to find one, {self.key('form.unfold')} shows all"
             yield Input(placeholder=more, compact=True, id="filter")
             yield from (self._row(field) for field in rest)
         yield Static(id="form-help", markup=False)
@@ -131,7 +131,9 @@ class FormScreen(PidecScreen):
         typed = self._config_texts()
         self._axes, wrong = axes_of(self._fields, typed)
         if self._axes and self._job is not None:
-            wrong.update(dict.fromkeys(self._axes, "one value: this is one job. C makes others from it"))
+            wrong.update(
+                dict.fromkeys(self._axes, f"one value: this is one job. {self.key('job.clone')} makes others from it")
+            )
         errors = {**errors_of_axes(self._kind, self._fields, typed, self._axes), **wrong}
         texts = one_of(typed, self._axes)
         after_error = _after_error(self._job_text("after"))
@@ -180,7 +182,7 @@ class FormScreen(PidecScreen):
         if row is not None:
             text = f"{row.field.name}: {row.field.description}"
             if row.field.choices:
-                text += f" ({', '.join(row.field.choices)}; space for the next)"
+                text += f" ({', '.join(row.field.choices)}; {self.key('form.choose')} for the next)"
             elif row.suggestions:
                 text += f". Found: {', '.join(row.suggestions[:6])}" + (" …" if len(row.suggestions) > 6 else "")
             elif row.field.path:

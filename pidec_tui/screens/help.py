@@ -12,7 +12,7 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
-from ..keymap import bindings_of
+from ..bound import bindings_of
 from .question import Question
 
 GROUPS = {

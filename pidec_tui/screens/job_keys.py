@@ -11,7 +11,7 @@ from pidec_train.protocol.errors import PidecError
 
 from ..manager.jobs import Job
 from ..messages import EpisodesRead
-from ..words import duration
+from ..words import duration, keyed
 from .base import BoardScreen
 
 
@@ -34,7 +34,7 @@ class JobKeys(BoardScreen):
     def job(self) -> Job | None:
         job = self.door.board.job()
         if job is None:
-            self.notify("No job is selected: n makes one.", timeout=4)
+            self.notify(f"No job is selected: {self.key('queue.new')} makes one.", timeout=4)
         return job
 
     def checkpoint(self) -> Path | None:
@@ -53,8 +53,11 @@ class JobKeys(BoardScreen):
         begun = job.attempts[-1].started if job.attempts and job.state.active else job.created
         age = duration(self.door.clock() - begun)
         since = f"running for {age}" if job.state.active else f"waiting for {age}"
-        again = "r starts it again" if job.kind == "command" else "what it saved stays, and r goes on from there"
-        kept = f" {again[0].upper()}{again[1:]}." if job.state.active else ""
+        retry = self.key("job.retry")
+        again = (
+            f"{retry} starts it again" if job.kind == "command" else f"What it saved stays, and {retry} goes on there"
+        )
+        kept = f" {again}." if job.state.active else ""
         self.app.push_screen(
             Question(f"Cancel job {job.id}, {job.name}, {since}?{kept}", "cancel it", "keep it"),
             lambda yes: self.door.act(lambda m: m.cancel(job.id), f"Job {job.id} cancelled") if yes else None,
@@ -138,7 +141,7 @@ class JobKeys(BoardScreen):
 
     def on_episodes_read(self, message: EpisodesRead) -> None:
         if message.why is not None:
-            self.notify(message.why.hint, title=message.why.message, timeout=8, markup=False)
+            self.notify(keyed(message.why.hint, self.key), title=message.why.message, timeout=8, markup=False)
         elif self.is_current:  # else the user has gone on to something else
             from .watch import WatchScreen
 

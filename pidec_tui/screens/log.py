@@ -72,8 +72,8 @@ class LogScreen(PidecScreen):
         parts = [f"log of job {self._job.id}"]
         parts += [_said(found, what) for found, what in ((window.kept, "only"), (window.found, "find")) if found]
         if any(found and found.busy for found in (window.kept, window.found)):
-            parts.append("esc stops")
-        parts.append("following" if view.follow else "stands still: f follows")
+            parts.append(f"{self.key('log.back')} stops")
+        parts.append("following" if view.follow else f"stands still: {self.key('log.follow')} follows")
         parts += [f"{view.share:.0%} of {size(window.size)}"] if window.size else []
         parts += ["wrapped"] if view.wrap else []
         parts.append(self._job.name)
@@ -126,7 +126,7 @@ class LogScreen(PidecScreen):
     def action_match(self, by: int) -> None:
         view = self.query_one(LogView)
         if view.window.found is None:
-            self.notify("Nothing is looked for yet: / finds a word.", timeout=4)
+            self.notify(f"Nothing is looked for yet: {self.key('log.find')} finds a word.", timeout=4, markup=False)
             return
         self._reader.jump(by, view.cursor if view.moved else None)
         view.moved = False

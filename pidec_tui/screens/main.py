@@ -14,9 +14,8 @@ from textual.containers import Container
 from textual.widgets import Static
 
 from ..glance import glance, newest_start
-from ..keymap import shown_key
 from ..manager.jobs import Job, JobState
-from ..refusals import MARK
+from ..refusals import MARK, in_keys
 from ..widgets.checkpoints import CheckpointTable
 from ..widgets.jobcard import card_lines
 from ..widgets.machine import machine_lines
@@ -24,23 +23,24 @@ from ..widgets.panel import Lines, Panel, Words
 from ..widgets.queue import QueueTable
 from ..widgets.stack import ChartStack
 from ..widgets.tail import LogTail
-from ..words import plural
+from ..words import keyed, plural
 from .base import inner_width
 from .ranking_keys import RankingKeys
 
 TABS = ("queue", "charts", "log", "machine")  # of a terminal with room for one pane only
 _NEED_A_RUNNER = {state for state in JobState if not state.finished and state is not JobState.held}
 BASE_RATE, DECORATED_RATE, MINUTES = "35 to 40%", "95%", "ten minutes"  # measured: docs/results.md
-WELCOME = f"""\
+_WELCOME = f"""\
 [b]No jobs yet.[/b]
 
-Press [b $primary]n[/], then [b $primary]enter[/]: that queues two jobs, and needs no GPU. [b]quickstart[/b] learns a \
-policy from bundled demonstrations; it ends mediocre, at {BASE_RATE}. [b]decorator-quickstart[/b] then refines it \
-online: watch its success climb to {DECORATED_RATE}, all in about {MINUTES}. [b $primary]v[/] plays what the two do.
+Press [b $primary]<queue.new>[/], then [b $primary]<new.queue>[/]: that queues two jobs, and needs no GPU. \
+[b]quickstart[/b] learns a policy from bundled demonstrations; it ends mediocre, at {BASE_RATE}. \
+[b]decorator-quickstart[/b] then refines it online: watch its success climb to {DECORATED_RATE}, all in about \
+{MINUTES}. [b $primary]<job.watch>[/] plays what the two do.
 
 You can close this window at any time, or lose the connection: jobs go on, and are here when you return.
 
-[b $primary]?[/] shows all keys."""
+[b $primary]<app.help>[/] shows all keys."""
 
 
 class MainScreen(RankingKeys):
@@ -82,7 +82,9 @@ class MainScreen(RankingKeys):
         yield Words(id="tabs")
         yield Words(id="glance")
         with Container(id="panes"):
-            yield Static(WELCOME, id="welcome", classes="panel")
+            yield Static(
+                keyed(_WELCOME, lambda name: self.key(name).replace("[", "\\[")), id="welcome", classes="panel"
+            )
             yield QueueTable(id="queue")
             yield ChartStack(id="stack")
             yield Panel("machine", self._machine_lines, id="machine")
@@ -113,6 +115,7 @@ class MainScreen(RankingKeys):
             self.app.theme_variables,
             width,
             height,
+            key=self.key,
             root=str(self.door.manager.workspace.root),
         )
 
@@ -134,7 +137,7 @@ class MainScreen(RankingKeys):
             f"{states.count(JobState.failed)} failed" if JobState.failed in states else "",
         ]
         middle = Text(" · ".join(c for c in counts if c) if board.jobs else "", colours["muted"])
-        trouble = next((f"{part}: {text}" for part, text in board.troubles.items() if text), "")
+        trouble = next((f"{part}: {in_keys(text, self.key)}" for part, text in board.troubles.items() if text), "")
         if trouble:
             middle = Text(f"! {trouble}", colours["warning"])
         elif board.runner_known and board.runner_pid is None and any(s in _NEED_A_RUNNER for s in states):
@@ -154,7 +157,8 @@ class MainScreen(RankingKeys):
     def show_lines(self) -> None:
         """What runs, how it does, and what comes next; more runs where there is more room."""
         most = 1 if self.has_class("-low") else 2 if self.has_class("-middling") else 3
-        lines = glance(self.door.board, self.door.clock(), self.app.theme_variables, max(self.size.width - 2, 1), most)
+        width = max(self.size.width - 2, 1)
+        lines = glance(self.door.board, self.door.clock(), self.app.theme_variables, width, most, key=self.key)
         self.query_one("#glance", Static).update(Text("\n").join(lines))
 
     def show_queue(self) -> None:
@@ -175,7 +179,7 @@ class MainScreen(RankingKeys):
     def _follow(self) -> None:
         """To a run that has begun since the last look, unless the user has gone elsewhere."""
         board, queue = self.door.board, self.query_one(QueueTable)
-        follows = "following" if board.follow else f"{shown_key(self.app, MainScreen, 'queue.follow')} follows"
+        follows = "following" if board.follow else f"{self.key('queue.follow')} follows"
         words = ("queue", follows, board.ranking.told(board.charts.smooth))
         title = " · ".join(word for word in words if word)
         if queue.border_title != title:  # telling it draws the whole queue

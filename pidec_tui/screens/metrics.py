@@ -17,8 +17,8 @@ from textual.widgets.option_list import Option
 
 from pidec_train.protocol.metric_names import info
 
+from ..bound import answers
 from ..charts.ticks import number
-from ..keymap import answers
 
 _MOST_LINES = 18  # of the list
 _AROUND = 8  # lines of the box around it: what is typed, the keys, the frame
@@ -60,7 +60,7 @@ class MetricPicker(ModalScreen[str | None]):
             yield Input(placeholder="a part of a metric's name", compact=True, id="picker-text")
             yield OptionList(id="picker-list", compact=True)
             told = {"metric.take": self._takes, "metric.pin": "pin", "metric.leave": "back"}
-            yield Static(answers(self.app, MetricPicker, told))
+            yield Static(answers(self.app, told))
 
     def on_mount(self) -> None:
         options = self.query_one(OptionList)

@@ -126,15 +126,16 @@ class NewJobScreen(PidecScreen):
         text.append(choice.notes or "No notes.", "not bold").append("\n\n")
         for name, value in choice.config.items():
             text.append(f"{name}  ", f"not bold {muted}").append(f"{shown(value)}\n", "not bold")
+        opens = f"{self.key('new.queue')} or {self.key('new.form')} opens the form."
         if choice.preset is None:
-            return text.append("enter or e opens the form.", f"not bold {muted}")
+            return text.append(opens, f"not bold {muted}")
         if choice.preset.lane:
             text.append("lane  ", f"not bold {muted}").append(f"{choice.preset.lane}\n", "not bold")
         for name in choice.preset.open:
             about = CONFIG_MODELS[choice.kind].model_fields[name].description
             text.append(f"{name}  ", f"not bold {muted}").append(f"yours to give: {about}\n", "not bold")
         if choice.preset.open:
-            return text.append("\nenter or e opens the form.", f"not bold {muted}")
+            return text.append(f"\n{opens}", f"not bold {muted}")
         try:
             line = shell_line(choice.kind, parse_config(choice.kind, choice.config))
         except PidecError as error:

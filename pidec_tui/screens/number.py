@@ -10,8 +10,8 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from ..bound import answers
 from ..forms import whole_number
-from ..keymap import answers
 
 
 class NumberScreen(ModalScreen[int | None]):
@@ -35,7 +35,7 @@ class NumberScreen(ModalScreen[int | None]):
             yield Static(self._text, markup=False)
             yield Input(placeholder=f"for example {self._example}", compact=True, id="number")
             told = {"number.take": "go on", "number.leave": "leave it"}
-            yield Static(answers(self.app, NumberScreen, told), classes="answers")
+            yield Static(answers(self.app, told), classes="answers")
 
     def action_take(self) -> None:
         number = whole_number(self.query_one(Input).value)

@@ -56,7 +56,8 @@ class OverlayKeys(QueueKeys):
         """Whether there was room for it."""
         overlay, jobs = self.door.board.overlay, self.door.board.shown()
         if key not in overlay.marked and counted([*overlay.marked, key], jobs) > MOST_RUNS:
-            self.notify(f"At most {MOST_RUNS} runs side by side: m takes one mark off, U all.", timeout=5)
+            one, every = self.key("overlay.mark"), self.key("overlay.none")
+            self.notify(f"At most {MOST_RUNS} runs side by side: {one} takes one mark off, {every} all.", timeout=5)
             return False
         overlay.toggle(key)
         self._changed()

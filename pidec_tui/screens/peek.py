@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
-from ..keymap import shown_key
+from ..bound import key_of
 from ..logreader import LogRead, LogReader
 from ..manager.jobs import Job
 from ..widgets.logview import LogView
@@ -36,7 +36,7 @@ class LogPeek(ModalScreen[bool]):
         view = LogView(self._reader.ask, id="peek")
         view.wrap = True
         view.border_title = f"log of job {self._job.id}, {self._job.name}"
-        closes, opens = (shown_key(self.app, LogPeek, name) for name in ("peek.close", "peek.open"))
+        closes, opens = (key_of(self.app, name) for name in ("peek.close", "peek.open"))
         view.border_subtitle = escape(f"{closes} closes, {opens} opens the whole")
         yield view
 

@@ -11,7 +11,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from ..keymap import answers
+from ..bound import answers
 
 
 class Question(ModalScreen[bool]):
@@ -27,7 +27,7 @@ class Question(ModalScreen[bool]):
         self._text, self._yes, self._no = text, yes, no
 
     def compose(self) -> ComposeResult:
-        line = answers(self.app, Question, {"question.yes": self._yes, "question.no": self._no})
+        line = answers(self.app, {"question.yes": self._yes, "question.no": self._no})
         with Vertical(classes="box"):
             yield Static(self._text, markup=False)
             yield Static(Text("\n").append_text(line), classes="answers")

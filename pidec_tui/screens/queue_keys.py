@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
 
-from ..keymap import shown_key
+from pidec_train.protocol.errors import PidecError
+from pidec_train.protocol.rundir import write_atomic
+
 from ..manager.jobs import Job, JobState
 from ..manager.manager import Manager
+from ..messages import Done
 from ..words import duration, plural
 from .job_keys import JobKeys
 
@@ -31,9 +35,11 @@ class QueueKeys(JobKeys):
         Binding("H", "group_hold", "hold or release its group", show=False, id="group.hold"),
         Binding("R", "group_retry", "retry its group", show=False, id="group.retry"),
         Binding("P", "report", "report as one HTML file", show=False, id="job.report"),
+        Binding("D", "csv", "its metrics as CSV", show=False, id="job.csv"),
         Binding(
             "exclamation_mark", "runner", "start or stop the runner", show=False, key_display="!", id="queue.runner"
         ),
+        Binding("B", "repair", "rebuild the job log", show=False, id="queue.repair"),
     ]
 
     # --- one job
@@ -57,7 +63,10 @@ class QueueKeys(JobKeys):
         if job is None:
             return
         if job.state not in _AGAIN:
-            self.notify(f"Job {job.id} is {job.state}: f starts a failed or cancelled job from nothing.", timeout=5)
+            self.notify(
+                f"Job {job.id} is {job.state}: {self.key('job.fresh')} starts a failed or cancelled job from nothing.",
+                timeout=5,
+            )
             return
         lost = f" at step {job.step:,}" if job.step else ""
         text = (
@@ -97,15 +106,47 @@ class QueueKeys(JobKeys):
         job = self.job()
         if job is None:
             return
-        now, path = self.door.clock(), self.door.manager.workspace.jobs / "reports" / f"{job.id:06d}.html"
+        now = self.door.clock()
+
+        def make(manager: Manager) -> bytes:
+            from ..manager.report import report
+
+            return report(manager, job.id, now).encode()
+
+        self._export(f"{job.id:06d}.html", make, f"Job {job.id} is in")
+
+    def action_csv(self) -> None:
+        """Every value that it has logged, into the workspace."""
+        job = self.job()
+        if job is None:
+            return
+
+        def make(manager: Manager) -> bytes:
+            from ..manager.curvetable import write_csv
+
+            names, text = manager.metric_names(job.id), io.StringIO()
+            if not names:
+                raise PidecError(f"job {job.id} has logged no metrics yet", "They come with its first row")
+            write_csv(text, manager.curves(job.id), names)
+            return text.getvalue().encode()
+
+        self._export(f"{job.id:06d}.csv", make, f"The metrics of job {job.id} are in")
+
+    def _export(self, name: str, make: Callable[[Manager], bytes], said: str) -> None:
+        """Write a file into `jobs/reports`, readable by its owner alone, and its path to the clipboard."""
+        path = self.door.manager.workspace.jobs / "reports" / name
 
         def write(manager: Manager) -> None:
-            from ..manager.report import report, write_report
+            data = make(manager)
+            try:
+                path.parent.mkdir(mode=0o700, exist_ok=True)
+                write_atomic(path, data)
+            except OSError as error:
+                hint = "Free some space, or look whose it is"
+                raise PidecError(f"{path} cannot be written: {error.strerror}", hint) from None
+            self.app.call_later(self.app.copy_to_clipboard, str(path))
 
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            write_report(path, report(manager, job.id, now), force=True)
-
-        self.door.act(write, f"Job {job.id} is in {path}")
+        self.door.act(write, f"{said} {path}. Its path is in the clipboard, if this terminal takes OSC 52")
 
     # --- its group
 
@@ -165,7 +206,7 @@ class QueueKeys(JobKeys):
         span = ages[0][0] if len(ages) == 1 else f"{ages[0][0]} to {ages[-1][0]}"
         return f'{plural(len(jobs), "job")} of group "{jobs[0].group_name}", queued {span} ago'
 
-    # --- the runner
+    # --- the runner, and the job log
 
     def action_runner(self) -> None:
         """Start it, or stop it after a question."""
@@ -176,14 +217,41 @@ class QueueKeys(JobKeys):
             return
         running = sum(job.state.active for job in board.jobs or ())
         goes_on = f" What runs now ({plural(running, 'job')}) goes on;" if running else ""
-        key = shown_key(self.app, QueueKeys, "queue.runner")
+        key = self.key("queue.runner")
         text = f"Stop the runner, process {board.runner_pid}?{goes_on} nothing else starts until {key} starts it again."
         self.app.push_screen(_question(text, "stop it"), lambda yes: self._stop_runner() if yes else None)
 
     def _stop_runner(self) -> None:
         self.door.feed.keep_runner(False)  # else it would start one for the jobs that wait
-        key = shown_key(self.app, QueueKeys, "queue.runner")
+        key = self.key("queue.runner")
         self.door.act(lambda m: m.stop_runner(), f"The runner has ended: {key} starts one")
+
+    def action_repair(self) -> None:
+        """Rebuild the job log from the run folders, after a question."""
+        board = self.door.board
+        running = sum(job.state.active for job in board.jobs or ())
+        goes_on = f" What runs ({plural(running, 'job')}) goes on." if running else ""
+        text = (
+            "Rebuild the job log from the run folders? A damaged one is kept beside it, a runner that is up is stopped "
+            f"meanwhile.{goes_on} Jobs whose folders are gone are in it no more."
+        )
+        self.app.push_screen(_question(text, "rebuild it"), lambda yes: self._repair() if yes else None)
+
+    def _repair(self) -> None:
+        door = self.door
+
+        def rebuild(manager: Manager) -> None:
+            with door.feed.rebuilding():
+                found = manager.repair()
+            said = f"The job log is rebuilt: {plural(found.jobs, 'job')}, {plural(found.points, 'value')}"
+            if found.unreadable:
+                said += f"; {plural(len(found.unreadable), 'run folder')} without a usable spec.json left out"
+            if found.set_aside:
+                said += f"; the damaged one is {found.set_aside}"
+            door.post_message(Done(said))
+
+        self.notify("Rebuilding the job log", timeout=3)
+        door.act(rebuild)
 
     def _over(self, job: Job) -> str:
         return f"{job.state} {duration(self.door.clock() - (job.ended or job.created))} ago"

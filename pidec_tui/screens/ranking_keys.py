@@ -30,7 +30,9 @@ class RankingKeys(OverlayKeys):
     def action_sort_turned(self) -> None:
         ranking = self.door.board.ranking
         if not ranking.metric:
-            self.notify("Sorted by age: s sorts what is over by success, loss or rate, O by any metric.", timeout=5)
+            usual, any_ = self.key("queue.sort"), self.key("queue.sort-by")
+            text = f"Sorted by age: {usual} sorts what is over by success, loss or rate, {any_} by any metric."
+            self.notify(text, timeout=5, markup=False)
             return
         self.door.board.ranking = replace(ranking, turned=not ranking.turned)
         self.show_queue()

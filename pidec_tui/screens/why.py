@@ -15,8 +15,8 @@ from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from ..advice import Advice
+from ..bound import key_of
 from ..charts.series import XKind
-from ..keymap import shown_key
 from ..plans import Plan, machine_plans
 from ..runtraces import RunTrace, run_trace
 from ..widgets.chartgrid import ChartGrid
@@ -102,7 +102,7 @@ class WhyScreen(ChartsScreen):
         if not found:
             table.add_row("", Text(self._nothing(), colours["muted"]))
         if hidden:
-            key = shown_key(self.app, WhyScreen, "why.restore")
+            key = key_of(self.app, "why.restore")
             table.add_row("", Text(f"dismissed: {hidden}; {key} shows them again", colours["muted"]))
         self.query_one("#why-lines", Static).update(table)
         self.call_after_refresh(self.query_one("#why", VerticalScroll).scroll_to, y=place, animate=False)

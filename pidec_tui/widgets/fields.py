@@ -18,10 +18,10 @@ from ..forms import FormField
 
 
 class Chooser(Widget, can_focus=True):
-    """One of a few texts: left, right and space go through them."""
+    """One of a few texts: space, left and right go through them."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("right,space", "turn(1)", "next choice", show=False, id="form.choose"),
+        Binding("space,right", "turn(1)", "next choice", show=False, id="form.choose"),
         Binding("left", "turn(-1)", "previous choice", show=False, id="form.choose-back"),
     ]
 

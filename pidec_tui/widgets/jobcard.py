@@ -12,7 +12,7 @@ from ..board import Board
 from ..manager.byhand import shown_id
 from ..manager.jobs import Job
 from ..sentences import jobs_ahead, sentence
-from ..words import GLYPHS, STATE_COLOURS, moment
+from ..words import GLYPHS, STATE_COLOURS, Keys, moment
 from .panel import Lines
 
 
@@ -58,8 +58,18 @@ def shown(value: object, root: str = "") -> str:
     return text.removeprefix(root.rstrip("/") + "/") if root else text
 
 
-def card_lines(board: Board, now: float, colours: Mapping[str, str], width: int, height: int, root: str = "") -> Lines:
-    """Name and state, then warnings, then config, as many as fit. `root`: the workspace, left out of paths."""
+def card_lines(
+    board: Board,
+    now: float,
+    colours: Mapping[str, str],
+    width: int,
+    height: int,
+    *,
+    key: Keys,
+    root: str = "",
+) -> Lines:
+    """Name and state, then warnings, then config, as many as fit. `key`: what an id of a binding is called now; `root`:
+    the workspace, left out of paths."""
     job = board.job()
     if job is None:
         return []
@@ -69,7 +79,7 @@ def card_lines(board: Board, now: float, colours: Mapping[str, str], width: int,
         .append(f"  {job.kind} · {job.lane}", colours["muted"])
     ]
     state = job.state.value
-    said = sentence(job, board.activity.get(job.id), now, jobs_ahead(job, board.jobs or ()))
+    said = sentence(job, board.activity.get(job.id), now, jobs_ahead(job, board.jobs or ()), key=key)
     lines += folded(f"{GLYPHS[state]} {said}", width, colours[STATE_COLOURS[state]])
     for event in [event for event in board.events if needs_somebody(event)][-2:]:
         text = f"! {moment(event.time, now)} {event.detail.get('message', '')}"

@@ -12,6 +12,7 @@ from textual.widgets import Static
 from pidec_train.protocol.metric_names import info
 
 from ..board import Board
+from ..bound import key_of, keys_of
 from ..charts.view import ChartView
 from ..charts.window import rounded_end
 from ..plans import Plan, plans
@@ -91,6 +92,9 @@ class ChartStack(Vertical):
         text = ""
         if job.state.value == "running":
             text = next((each.text for each in board.advised()), "")
-        text = text or sentence(job, board.activity.get(job.id), now, jobs_ahead(job, board.jobs or ()))
+        text = text or sentence(
+            job, board.activity.get(job.id), now, jobs_ahead(job, board.jobs or ()), key=keys_of(self.app)
+        )
         failed = job.state.value == "failed"
-        return Text(f"{text} r tries again." if failed else text, self.app.theme_variables["error"] if failed else "")
+        again = f" {key_of(self.app, 'job.retry')} tries again." if failed else ""
+        return Text(f"{text}{again}", self.app.theme_variables["error"] if failed else "")

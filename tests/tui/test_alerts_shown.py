@@ -45,6 +45,6 @@ async def test_an_alert_is_a_toast_and_a_bell_once_and_stands_among_the_events(
 
 def test_after_a_night_away_there_are_a_few_toasts_and_a_line_for_the_rest() -> None:
     """Lost: a screen full of toasts."""
-    made = toasts([Alert(n, 1, NOW, "failed", f"reason {n}") for n in range(9)], [])
+    made = toasts([Alert(n, 1, NOW, "failed", f"reason {n}") for n in range(9)], [], str)
     assert [toast.text for toast in made][1:] == [f"reason {n}" for n in range(5, 9)]
     assert made[0].title == "5 more alerts"

@@ -28,7 +28,8 @@ def board(*jobs: Job, **lines: JobLine) -> Board:
 
 
 def said(what: Board, width: int = 160, most: int = 3) -> list[str]:
-    return [line.plain for line in glance(what, NOW, COLOURS, width, most)]
+    usual = {"queue.new": "n", "job.hold": "h"}
+    return [line.plain for line in glance(what, NOW, COLOURS, width, most, key=usual.__getitem__)]
 
 
 @pytest.mark.parametrize("width", [158, 98, 58])

@@ -56,7 +56,7 @@ JOB = Job(
 )
 def test_a_state_is_a_sentence_with_its_reason(job: Job, says: str) -> None:
     """Lost: why a job does not run."""
-    assert says in sentence(job, Activity(100, NOW), NOW, ahead=2)
+    assert says in sentence(job, Activity(100, NOW), NOW, ahead=2, key=str)
 
 
 def test_only_queued_jobs_of_the_same_lane_are_ahead() -> None:
