@@ -33,6 +33,7 @@ from .messages import (
     Done,
     LinesRead,
     LogChanged,
+    Looked,
     MachineSampled,
     OverlayChanged,
     QueueChanged,
@@ -92,9 +93,17 @@ class PidecApp(Notices):
         self.clock = clock
         self.board = Board()
         self._new_jobs: list[int] = []  # made, but not shown in the queue yet
+        self._due: dict[str, None] | None = None  # parts to be drawn when all was told; None: each at once
         self._series: list[int] = []  # jobs that were queued together, one after the other: where the cursor goes on
         runs = start_runner and not readonly
-        self.feed = Feed(manager, monitor or GpuMonitor(), self.post_message, start_runner=runs, clock=clock)
+        self.feed = Feed(
+            manager,
+            monitor or GpuMonitor(),
+            self.post_message,
+            start_runner=runs,
+            clock=clock,
+            together=lambda messages: self.post_message(Looked(messages)),
+        )
         self.place = _short(manager.workspace.root)
         for name, each in self.available_themes.items():
             if each.ansi:  # these name colours that cells of a table cannot have
@@ -118,7 +127,7 @@ class PidecApp(Notices):
 
     def on_mount(self) -> None:
         self.run_worker(self.feed.run, thread=True, name="feed", exit_on_error=False)
-        self.theme_changed_signal.subscribe(self, lambda _: self._tell(lambda screen: screen.show_all()))
+        self.theme_changed_signal.subscribe(self, lambda _: self._tell("all"))
         self.app_resume_signal.subscribe(self, lambda _: self.action_redraw())
         self._remembering.begin()
         if self.keys.troubles:
@@ -135,7 +144,7 @@ class PidecApp(Notices):
         if job_id != self.board.selected:
             self.board.select(job_id)
             self.feed.watch(job_id)
-            self._tell(lambda screen: screen.show_all())
+            self._tell("all")
 
     def act(self, does: Callable[[Manager], object], said: str = "", *, reads: bool = False) -> None:
         """Ask the job manager for something in a thread; `said` is shown when it is done, a refusal as it comes.
@@ -245,60 +254,82 @@ class PidecApp(Notices):
 
     # --- what the feed tells
 
-    def _tell(self, part: Callable[[BoardScreen], None]) -> None:
-        """Have the topmost board screen redraw a part; the others catch up when they return, and so does one that a
+    def _tell(self, *parts: str) -> None:
+        """Have the topmost board screen redraw parts; the others catch up when they return, and so does one that a
         log, a form or an episode covers."""
+        if self._due is not None:
+            self._due.update(dict.fromkeys(parts))
+            return
         for screen in reversed(self.screen_stack):
             if isinstance(screen, BoardScreen) and screen.is_mounted:
-                part(screen)
+                if "all" in parts:
+                    screen.show_all()
+                else:
+                    screen.show_parts(parts)
             if isinstance(screen, PidecScreen):
                 return
+
+    def on_looked(self, message: Looked) -> None:
+        """What came together is drawn once: most of what a live run cost was the same parts, drawn again and again."""
+        self._due = {}
+        try:
+            for each in message.messages:
+                getattr(self, each.handler_name)(each)
+        finally:
+            due, self._due = self._due, None
+        self._tell(*due)
+        self._go_on()
 
     def on_queue_changed(self, message: QueueChanged) -> None:
         self.board.jobs, self.board.activity = message.jobs, message.activity
         self.board.by_hand = list(message.by_hand)
         if (chosen := self._remembering.jobs_known()) is not None:
             self.select(chosen)
-        self._tell(lambda screen: screen.show_queue())
-        self._go_to_new()
-        self._go_on_in_series()
+        self._tell("queue")
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """To jobs that the queue shows now."""
+        if self._due is None:
+            self._go_to_new()
+            self._go_on_in_series()
 
     def on_lines_read(self, message: LinesRead) -> None:
         self.board.lines = message.lines
-        self._tell(lambda screen: screen.show_lines())
+        self._tell("lines")
 
     def on_ranking_read(self, message: RankingRead) -> None:
         if message.metric == self.board.ranking.metric:
             self.board.ranking = replace(self.board.ranking, values=message.values)
-            self._tell(lambda screen: screen.show_queue())
+            self._tell("queue")
 
     def on_trace_changed(self, message: TraceChanged) -> None:
         if message.trace.job_id == self.board.selected:
             self.board.trace, self.board.events = message.trace, message.events
-            self._tell(lambda screen: screen.show_trace())
+            self._tell("trace")
 
     def on_advice_changed(self, message: AdviceChanged) -> None:
         if message.job_id == self.board.selected:
             self.board.advice = message.advice
-            self._tell(lambda screen: screen.show_advice())
+            self._tell("advice")
 
     def on_overlay_changed(self, message: OverlayChanged) -> None:
         self.board.overlay.runs = message.runs
-        self._tell(lambda screen: screen.show_trace())
+        self._tell("trace")
 
     def on_log_changed(self, message: LogChanged) -> None:
         if message.job_id == self.board.selected:
             self.board.log = message.lines
-            self._tell(lambda screen: screen.show_log())
+            self._tell("log")
 
     def on_checkpoints_changed(self, message: CheckpointsChanged) -> None:
         if message.job_id == self.board.selected:
             self.board.checkpoints = message.rows
-            self._tell(lambda screen: screen.show_checkpoints())
+            self._tell("checkpoints")
 
     def on_machine_sampled(self, message: MachineSampled) -> None:
         self.board.machine = message.machine
-        self._tell(lambda screen: screen.show_machine())
+        self._tell("machine")
 
     def on_runner_seen(self, message: RunnerSeen) -> None:
         self.board.runner_pid, self.board.runner_known = message.pid, True
@@ -307,7 +338,7 @@ class PidecApp(Notices):
                 f"Process {message.instead_of} was gone; process {message.pid} goes on. Jobs that ran were not touched."
             )
             self.notify(text, title="runner", severity="warning", timeout=10)
-        self._tell(lambda screen: screen.show_top())
+        self._tell("top")
 
     def on_trouble(self, message: Trouble) -> None:
         self.board.troubles[message.part] = message.text
@@ -315,7 +346,7 @@ class PidecApp(Notices):
             self.notify(message.text, title=message.part, severity="warning", timeout=10, markup=False)
         elif not message.quiet:
             self.notify(f"{message.part}: works again", timeout=4)
-        self._tell(lambda screen: screen.show_top())
+        self._tell("top")
 
     def on_alerts_raised(self, message: AlertsRaised) -> None:
         for toast in toasts(message.alerts, message.jobs, keys_of(self)):

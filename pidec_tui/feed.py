@@ -9,7 +9,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +41,7 @@ from .messages import (
     TraceChanged,
     Trouble,
 )
+from .news import News
 from .overlay import MOST_RUNS, Key, members
 from .ranks import Ranks
 from .runtraces import Groups, RunTrace, run_trace
@@ -70,9 +71,10 @@ def plain_lines(data: bytes) -> list[str]:
 
 
 class Feed:
-    """Reads in its own thread; `post` is the only way out.
+    """Reads in its own thread; `post` and `together` are the only ways out.
 
     Args:
+        together: posts what one look has found at once; without it each message is posted by itself.
         start_runner: ask for a runner when there is work and none is up.
         clock: unix seconds.
     """
@@ -85,11 +87,13 @@ class Feed:
         *,
         start_runner: bool = True,
         clock: Callable[[], float] = time.time,
+        together: Callable[[Sequence[Message]], object] | None = None,
     ) -> None:
         self.manager = manager
         self.monitor = monitor
         self.ticks = 0
-        self._post = post
+        self._news = News(post, together)
+        self._post = self._news.post
         self._start_runner = start_runner
         self._stop = threading.Event()
         self._wake = threading.Event()
@@ -178,7 +182,12 @@ class Feed:
             self._wake.wait(POLL)
 
     def tick(self) -> None:
-        """Look at everything once."""
+        """Look at everything once, and tell what is new at the end: all of it is drawn once."""
+        with self._news.together():
+            self._look()
+        self.ticks += 1
+
+    def _look(self) -> None:
         if self._rebuilt and not self._rebuilding:
             self._rebuilt, self._last_event = False, None  # alerts of old have new ids
             self._forget()
@@ -220,7 +229,6 @@ class Feed:
                 self._behind.check(self._jobs)
             with self._part("runner"):
                 self._look_after_runner(now)
-        self.ticks += 1
 
     @contextmanager
     def _part(self, name: str) -> Iterator[None]:
@@ -288,6 +296,8 @@ class Feed:
             self._post(AlertsRaised(raised, self._jobs))
 
     def _trace(self, job_id: int) -> Trace:
+        if job_id not in self._traces:
+            self._news.tell()  # a long run takes a fifth of a second
         trace = self._traces.pop(job_id, None) or Trace(job_id)
         self._traces[job_id] = trace  # newest last
         while len(self._traces) > KEEP_TRACES + MOST_RUNS * bool(self._beside):

@@ -29,6 +29,14 @@ class FeedMessage(Message, bubble=False):
         return type(message) is type(self)
 
 
+class Looked(Message, bubble=False):
+    """All that one look of the feed has to tell, so that it is drawn at once."""
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        super().__init__()
+        self.messages = messages
+
+
 class QueueChanged(FeedMessage):
     def __init__(self, jobs: list[Job], activity: dict[int, Activity], by_hand: Sequence[Job] = ()) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, cast
 
 from textual import events
@@ -82,17 +83,14 @@ class BoardScreen(PidecScreen):
     def show_top(self) -> None:
         """Runner or troubles changed."""
 
+    def show_parts(self, parts: Collection[str]) -> None:
+        """Several of these changed at once, by their names without `show_`."""
+        for part in parts:
+            getattr(self, f"show_{part}")()
+
     def show_all(self) -> None:
         if self.is_mounted:
-            for part in (
-                self.show_top,
-                self.show_queue,
-                self.show_trace,
-                self.show_log,
-                self.show_checkpoints,
-                self.show_machine,
-            ):
-                part()
+            self.show_parts(("top", "queue", "trace", "log", "checkpoints", "machine"))
 
     def on_screen_resume(self) -> None:
         self.show_all()

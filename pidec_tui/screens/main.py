@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import ClassVar
 
@@ -29,6 +30,13 @@ from .ranking_keys import RankingKeys
 
 TABS = ("queue", "charts", "log", "machine")  # of a terminal with room for one pane only
 _NEED_A_RUNNER = {state for state in JobState if not state.finished and state is not JobState.held}
+# What is to be told anew, too, where a part of the board has changed; checkpoints age.
+_FOLLOW = {
+    "queue": ("top", "lines", "job"),
+    "trace": ("job",),
+    "advice": ("job",),
+    "machine": ("top", "lines", "checkpoints", "job"),
+}
 BASE_RATE, DECORATED_RATE, MINUTES = "35 to 40%", "95%", "ten minutes"  # measured: docs/results.md
 _WELCOME = f"""\
 [b]No jobs yet.[/b]
@@ -119,6 +127,23 @@ class MainScreen(RankingKeys):
             root=str(self.door.manager.workspace.root),
         )
 
+    def show_parts(self, parts: Collection[str]) -> None:
+        """What follows from several of them, as the charts do, is brought up to date once."""
+        due = {*parts, *(other for part in parts for other in _FOLLOW.get(part, ()))}
+        if "log" in due and self.query_one(ChartStack).has_class("-log"):
+            due.add("job")
+        for part, bring in (
+            ("queue", self._bring_queue),
+            ("machine", self.query_one("#machine", Panel).renew),
+            ("top", self.show_top),
+            ("lines", self.show_lines),
+            ("job", self._show_job),
+            ("log", self._bring_log),
+            ("checkpoints", self.show_checkpoints),
+        ):
+            if part in due:
+                bring()
+
     def show_top(self) -> None:
         self.query_one("#top", Static).update(self._top(self.size.width - 2))
         line = Text()
@@ -162,6 +187,9 @@ class MainScreen(RankingKeys):
         self.query_one("#glance", Static).update(Text("\n").join(lines))
 
     def show_queue(self) -> None:
+        self.show_parts(("queue",))
+
+    def _bring_queue(self) -> None:
         board = self.door.board
         if board.jobs is None:
             return
@@ -172,9 +200,6 @@ class MainScreen(RankingKeys):
         if inner_width(queue):
             queue.show(board, self.door.clock(), inner_width(queue))
             self._follow()
-        self.show_top()
-        self.show_lines()
-        self._show_job()
 
     def _follow(self) -> None:
         """To a run that has begun since the last look, unless the user has gone elsewhere."""
@@ -208,10 +233,11 @@ class MainScreen(RankingKeys):
         self._show_job()
 
     def show_log(self) -> None:
+        self.show_parts(("log",))
+
+    def _bring_log(self) -> None:
         board = self.door.board
         self.query_one("#log", LogTail).show(board.log if board.log is not None else ())
-        if self.query_one(ChartStack).has_class("-log"):
-            self._show_job()
         self.set_class(self.query_one(ChartStack).has_class("-log"), "-log-large")
 
     def show_checkpoints(self) -> None:
@@ -220,11 +246,7 @@ class MainScreen(RankingKeys):
             table.show(self.door.board.checkpoints, self.door.clock(), inner_width(table))
 
     def show_machine(self) -> None:
-        self.query_one("#machine", Panel).renew()
-        self.show_top()
-        self.show_lines()
-        self.show_checkpoints()  # they age
-        self._show_job()
+        self.show_parts(("machine",))
 
     def go_to(self, job_id: int) -> None:
         """Put the cursor on this job."""

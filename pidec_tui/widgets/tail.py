@@ -27,7 +27,7 @@ class LogTail(Widget):
         super().__init__(id=id, classes="panel")
         self.border_title = "log"
         self._lines: tuple[str, ...] = ()
-        self._rows: list[str] | None = None
+        self._rows: list[Strip] | None = None
 
     def show(self, lines: Sequence[str]) -> None:
         if (told := tuple(lines)) != self._lines:
@@ -37,9 +37,15 @@ class LogTail(Widget):
     def on_resize(self) -> None:
         self._rows = None
 
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self._rows = None
+
     def render_line(self, y: int) -> Strip:
         width, height = self.size
         if self._rows is None:
-            self._rows = last_rows(self._lines, max(width, 1), height)
-        text = self._rows[y] if y < len(self._rows) else ""
-        return Strip([Segment(text, self.rich_style)]).adjust_cell_length(width, self.rich_style)
+            style = self.rich_style  # once: to work it out for each line took more than all else here
+            rows = last_rows(self._lines, max(width, 1), height)
+            rows += [""] * (height - len(rows))
+            self._rows = [Strip([Segment(text, style)]).adjust_cell_length(width, style) for text in rows]
+        return self._rows[y] if y < len(self._rows) else Strip.blank(width, self.rich_style)
