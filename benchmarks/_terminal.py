@@ -43,6 +43,11 @@ class Session:
         self.pid = self._process.pid
         os.close(behind)
 
+    @property
+    def screen(self) -> int:
+        """What is read to see what it writes, for those who read it themselves."""
+        return self._screen
+
     def until(self, *words: bytes, seconds: float = 30.0) -> float:
         """Seconds until these words were written, in any order. Raises TimeoutError."""
         begun, seen = time.perf_counter(), b""
