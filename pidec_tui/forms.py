@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import types
 import typing
@@ -13,13 +12,13 @@ from typing import Any, Literal
 
 import pidec_train
 from pidec_train.protocol.config import BUNDLED, CONFIG_MODELS, field_errors
+from pidec_train.protocol.errors import PidecError
 from pidec_train.protocol.rundir import BEST, Workspace, list_checkpoints
 
 from .manager.jobs import Job
+from .typednumbers import number_of, numbers_in
 
 YES, NO = "yes", "no"
-_SUFFIX = {"k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
-_SHORT_NUMBER = re.compile(r"([+-]?[\d_,]*\.?\d+)\s*([kKmMgG])")
 
 
 @dataclass(frozen=True)
@@ -108,26 +107,18 @@ def from_text(field: FormField, text: str) -> Any:
     if field.choices == (NO, YES):
         return text == YES
     if field.shape == "number":
-        return _number(text)
+        return number_of(text)
     if field.shape == "list":
-        return [_number(part) for part in re.split(r"[\s,;x×()\[\]]+", text) if part]
+        return [number_of(part) for part in re.split(r"[\s,;x×()\[\]]+", text) if part]
     return text
 
 
-def _number(text: str) -> str | int | float:
-    short = _SHORT_NUMBER.fullmatch(text)
-    if short:
-        value = float(short[1].replace("_", "").replace(",", "")) * _SUFFIX[short[2].lower()]
-        return int(value) if value.is_integer() else value
-    plain = re.sub(r"(?<=\d)[_,](?=\d)", "", text)
-    return plain
-
-
 def whole_number(text: str) -> int | None:
-    """300k, 1M or 1,000,000 as a number; None where it is none."""
+    """300k, 1M or 1,000,000 as a number; None where it is none, or more than one."""
     try:
-        return int(_number(text.strip()))
-    except (ValueError, OverflowError):
+        values = numbers_in(text)
+        return int(number_of(values[0])) if len(values) == 1 else None
+    except (PidecError, ValueError, OverflowError):
         return None
 
 
@@ -149,21 +140,21 @@ def errors_of(kind: str, fields: Iterable[FormField], texts: Mapping[str, str]) 
     }
 
 
-def missing_files(fields: Iterable[FormField], texts: Mapping[str, str], root: Path) -> dict[str, str]:
+def files_of(fields: Iterable[FormField], texts: Mapping[str, str]) -> dict[str, str]:
+    """The files that a job would read, as they are named, by field."""
+    named = {field.name: texts[field.name].strip() for field in fields if field.path in {"demo", "checkpoint"}}
+    return {name: text for name, text in named.items() if text and not text.startswith((BUNDLED, "@"))}
+
+
+def missing_files(fields: Iterable[FormField], texts: Mapping[str, str], there: Mapping[str, bool]) -> dict[str, str]:
     """What to say of the files that a job would read and that are not there, by field name. No errors: another job may
     make them first.
 
     Args:
-        root: the workspace; relative paths count from the current folder, or from here.
+        there: whether there is a file, by the text that names it; of others nobody knows yet.
     """
-    missing = {}
-    for field in fields:
-        text = texts[field.name].strip()
-        if field.path not in {"demo", "checkpoint"} or not text or text.startswith((BUNDLED, "@")):
-            continue
-        if not any(os.path.exists(place / Path(text).expanduser()) for place in (Path.cwd(), root)):
-            missing[field.name] = "no such file yet: right as long as another job makes it first"
-    return missing
+    said = "no such file yet: right as long as another job makes it first"
+    return {name: said for name, text in files_of(fields, texts).items() if there.get(text) is False}
 
 
 def found_paths(path: str | None, ws: Workspace, jobs: Iterable[Job] = ()) -> list[str]:

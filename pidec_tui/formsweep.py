@@ -6,28 +6,33 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from pidec_train.protocol.errors import PidecError
 
 from .forms import FormField, errors_of, from_text
 from .manager.sweep import MOST_JOBS, Combination, label, spread
+from .typednumbers import numbers_in, plain, said
 
-_GROUPED = re.compile(r"[+-]?\d{1,3}(,\d{3})*,000")  # 300,000 is one number; 128,256 are two
 _RANGE = re.compile(r"-?\d+\.\.-?\d+")
 Axes = dict[str, list[str]]
 
 
-def axes_of(fields: Iterable[FormField], texts: Mapping[str, str]) -> tuple[Axes, dict[str, str]]:
-    """The values of each field that has several, as typed; and what is wrong with them, by field name."""
+def axes_of(
+    fields: Iterable[FormField], texts: Mapping[str, str], there: Mapping[str, bool]
+) -> tuple[Axes, dict[str, str]]:
+    """The values of each field that has several, as typed; and what is wrong with them, by field name.
+
+    Args:
+        there: whether there is a file, by the text that names it: a file's name may have a comma in it.
+    """
     axes: Axes = {}
     errors: dict[str, str] = {}
     for field in fields:
         text = texts[field.name].strip()
-        if not _several(field, text):
+        if not _several(field, text, there):
             continue
         try:
-            values = spread(text, "several values")
+            values = _values(field, text)
         except PidecError as error:
             errors[field.name] = error.message
             continue
@@ -38,15 +43,37 @@ def axes_of(fields: Iterable[FormField], texts: Mapping[str, str]) -> tuple[Axes
     return axes, errors
 
 
-def _several(field: FormField, text: str) -> bool:
+def _values(field: FormField, text: str) -> list[str]:
+    """The values that a text names. Raises PidecError where that cannot be said, one is missing or there twice."""
+    numbers = numbers_in(text) if field.shape == "number" and not _RANGE.fullmatch(text) else []
+    if not any("," in number for number in numbers):
+        return spread(text, "several values")
+    spread(",".join(number.replace(",", "_") for number in numbers), "several values")  # the same checks
+    return numbers
+
+
+def understood(fields: Iterable[FormField], texts: Mapping[str, str], axes: Axes) -> dict[str, str]:
+    """How the values of number fields were read where that is not plain to see, by field name; of all fields that have
+    several, which ones."""
+    told = {
+        name: f"{len(values)} values, a job for each: {said(list(map(plain, values)))}" for name, values in axes.items()
+    }
+    for field in fields:
+        text = texts[field.name].strip()
+        if field.shape == "number" and field.name not in axes and re.search(r"[,_kKmMgG]", text):
+            told[field.name] = plain(text)
+    return told
+
+
+def _several(field: FormField, text: str, there: Mapping[str, bool]) -> bool:
     """Whether a text names more than one value of its field."""
     if field.choices or not text:
         return False
     if field.shape == "number":
-        return bool(_RANGE.fullmatch(text)) or ("," in text and not _GROUPED.fullmatch(text))
+        return bool(_RANGE.fullmatch(text)) or "," in text
     if field.shape == "list":
         return re.search(r"\]\s*,\s*\[", text) is not None
-    return field.path in {"demo", "checkpoint"} and "," in text and not Path(text).expanduser().exists()
+    return field.path in {"demo", "checkpoint"} and "," in text and not there.get(text)
 
 
 def errors_of_axes(kind: str, fields: list[FormField], texts: Mapping[str, str], axes: Axes) -> dict[str, str]:

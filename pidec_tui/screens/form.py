@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -14,8 +15,9 @@ from textual.widgets import Input, Static
 from pidec_train.protocol.config import parse_config, shell_line
 from pidec_train.protocol.errors import PidecError
 
-from ..forms import FormField, form_fields, found_paths, from_text, missing_files, to_text, values_of
-from ..formsweep import Axes, axes_of, combinations_of, errors_of_axes, one_of, told
+from ..formfiles import FilesSeen, FormFiles, PathsFound
+from ..forms import FormField, files_of, form_fields, from_text, missing_files, to_text, values_of
+from ..formsweep import Axes, axes_of, combinations_of, errors_of_axes, one_of, told, understood
 from ..manager.jobs import Job
 from ..manager.manager import Manager
 from ..manager.presetfile import Draft, save_preset
@@ -63,6 +65,7 @@ class FormScreen(PidecScreen):
         Binding("up", "app.focus_previous", "previous field", show=False, id="form.previous"),
         Binding("ctrl+n", "next_path", "next path found", id="form.path"),
         Binding("ctrl+o", "unfold", "all settings", id="form.unfold"),
+        Binding("f1", "help", "all about this field", show=False, id="form.help"),
         Binding("ctrl+t", "preset", "keep as preset", id="form.preset", priority=True),
     ]
 
@@ -79,6 +82,8 @@ class FormScreen(PidecScreen):
         super().__init__()
         self._kind, self._title, self._preset, self._job, self._clone = kind, title, preset, job, clone
         self._axes: Axes = {}
+        self._there: Mapping[str, bool] = {}  # whether there is a file, by the text that names it
+        self._looking = True  # for what path fields may name
         self._fields = form_fields(kind)
         self._texts = {f.name: to_text(config[f.name]) if f.name in config else f.default or "" for f in self._fields}
         self._job_rows = JOB_FIELDS if job is None else ()
@@ -97,8 +102,7 @@ class FormScreen(PidecScreen):
         yield Static(id="command-line", markup=False)
 
     def _row(self, field: FormField, text: str | None = None) -> FieldRow:
-        paths = found_paths(field.path, self.door.manager.workspace, self.door.board.jobs or ())
-        return FieldRow(field, self._texts.get(field.name, field.default or "") if text is None else text, paths)
+        return FieldRow(field, self._texts.get(field.name, field.default or "") if text is None else text)
 
     def _first_name(self, field: FormField) -> str:
         return self._preset.name if self._preset else ""
@@ -106,7 +110,24 @@ class FormScreen(PidecScreen):
     def on_mount(self) -> None:
         self.query_one("#command-line").border_title = "command"
         self._rows()[0].edit()
+        kinds = dict.fromkeys(field.path for field in self._fields if field.path)
+        board, manager = self.door.board, self.door.manager
+        self._files = FormFiles(manager.workspace, board.jobs or (), kinds, self.post_message)
         self._check()
+
+    def on_unmount(self) -> None:
+        self._files.end()
+
+    def on_paths_found(self, message: PathsFound) -> None:
+        self._looking = False
+        for row in self._rows():
+            row.offer(message.paths.get(row.field.path or "", ()))
+        self._say_help()
+
+    def on_files_seen(self, message: FilesSeen) -> None:
+        if message.there != self._there:
+            self._there = message.there
+            self._judge()
 
     def _rows(self) -> list[FieldRow]:
         return list(self.query(FieldRow))
@@ -127,9 +148,19 @@ class FormScreen(PidecScreen):
         self._say_help()
 
     def _check(self) -> None:
-        """Errors, hints, folding and the command, all from what is typed now."""
+        """Judge what is typed now, and have the files looked for that it names."""
+        self._files.ask(self._named())
+        self._judge()
+
+    def _named(self) -> set[str]:
+        """The files that are named; where that may be several, each of them, too."""
+        whole = set(files_of(self._fields, self._config_texts()).values())
+        return whole | {part.strip() for text in whole if "," in text for part in text.split(",")}
+
+    def _judge(self) -> None:
+        """Errors, hints, folding and the command, all from what is typed and known of files now."""
         typed = self._config_texts()
-        self._axes, wrong = axes_of(self._fields, typed)
+        self._axes, wrong = axes_of(self._fields, typed, self._there)
         if self._axes and self._job is not None:
             wrong.update(
                 dict.fromkeys(self._axes, f"one value: this is one job. {self.key('job.clone')} makes others from it")
@@ -144,16 +175,16 @@ class FormScreen(PidecScreen):
         if not errors:
             try:
                 config = parse_config(self._kind, values_of(self._fields, texts))
-                missing = missing_files(self._fields, texts, self.door.manager.workspace.root)
-                several = {name: f"a job for each of {', '.join(values)}" for name, values in self._axes.items()}
-                hints = {**config.hints(), **missing, **self._first_notes(texts), **several}
+                missing = missing_files(self._fields, texts, self._there)
+                hints = {**config.hints(), **missing, **self._first_notes(texts)}
                 line = shell_line(self._kind, config)
                 line = f"{told(self._axes)}. The first: {line}" if self._axes else line
             except PidecError as error:
                 errors[""] = error.line()
+        read = understood(self._fields, typed, self._axes)
         for row in self._rows():
             name = row.field.name
-            row.note(errors.get(name, ""), hints.get(name, ""))
+            row.note(errors.get(name, ""), hints.get(name, ""), read.get(name, ""))
             row.display = self._is_open(row, name in errors or name in hints)
         command = self.query_one("#command-line", Static)
         command.set_class(not line, "-wrong")
@@ -177,7 +208,8 @@ class FormScreen(PidecScreen):
         return row.has_keyboard() or row.text != default or row.initial != default
 
     def _say_help(self) -> None:
-        row = next((row for row in self._rows() if row.has_keyboard()), None)
+        """Two lines on the field that has the keyboard, and which key tells the rest."""
+        row = self._row_with_keyboard()
         text = ""
         if row is not None:
             text = f"{row.field.name}: {row.field.description}"
@@ -185,9 +217,34 @@ class FormScreen(PidecScreen):
                 text += f" ({', '.join(row.field.choices)}; {self.key('form.choose')} for the next)"
             elif row.suggestions:
                 text += f". Found: {', '.join(row.suggestions[:6])}" + (" …" if len(row.suggestions) > 6 else "")
-            elif row.field.path:
-                text += ". None found in this workspace." if row.field.path != "output" else ""
-        self.query_one("#form-help", Static).update(text)
+            elif row.field.path in {"demo", "checkpoint"}:
+                text += ". Looking for some …" if self._looking else ". None found in this workspace."
+        self.query_one("#form-help", Static).update(
+            self._cut(text, all_of_it=row is not None and len(row.suggestions) <= 6)
+        )
+
+    def _cut(self, text: str, *, all_of_it: bool) -> str:
+        """As much as two lines hold; where that is not all, with the key that tells it."""
+        width = max(self.size.width - 4, 20)
+        lines = textwrap.wrap(text, width, break_long_words=True)
+        if len(lines) <= 2 and all_of_it:
+            return text
+        rest = f" {self.key('form.help')}: all of it"
+        if len(lines) <= 2 and len(lines[-1]) + len(rest) <= width:
+            return text + rest
+        second = lines[1] if len(lines) > 1 else lines[0]
+        return "\n".join([*lines[: len(lines[:2]) - 1], f"{second[: width - len(rest) - 2]} …{rest}"])
+
+    def _row_with_keyboard(self) -> FieldRow | None:
+        return next((row for row in self._rows() if row.has_keyboard()), None)
+
+    def action_help(self) -> None:
+        """All about the field, however long."""
+        row = self._row_with_keyboard()
+        if row is not None:
+            from .field_help import FieldHelp
+
+            self.app.push_screen(FieldHelp(row.field, row.suggestions, row.said))
 
     # --- what it does
 
@@ -209,6 +266,10 @@ class FormScreen(PidecScreen):
             if wrong:
                 wrong[0].edit()
             self.notify("Something is not right yet: see the lines with ✗.", severity="error", timeout=5)
+            return
+        unknown = [text for text in files_of(self._fields, self._config_texts()).values() if text not in self._there]
+        if any("," in text for text in unknown):  # a file's name, or several files: one job, or a group
+            self.notify("Whether there is a file of that name is looked for: try again in a moment.", timeout=4)
             return
         job, changed = self._job, self._changed()
         if job is not None:
@@ -276,8 +337,10 @@ class FormScreen(PidecScreen):
 
     def action_next_path(self) -> None:
         """Fill in the next of the paths that were found."""
-        row = next((row for row in self._rows() if row.has_keyboard() and row.suggestions), None)
-        if row is not None:
+        row = self._row_with_keyboard()
+        if row is not None and row.field.path and self._looking:
+            self.notify("Files are looked for: the folder answers slowly.", timeout=4)
+        if row is not None and row.suggestions:
             place = row.suggestions.index(row.text) + 1 if row.text in row.suggestions else 0
             row.fill(row.suggestions[place % len(row.suggestions)])
 

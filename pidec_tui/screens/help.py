@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 from textual.app import App, ComposeResult
@@ -38,32 +39,42 @@ GROUPS = {
 }
 
 
-class HelpScreen(ModalScreen[None]):
-    """Made from the bindings themselves, so that it cannot be wrong."""
+class TextScreen(ModalScreen[None]):
+    """A text over whatever is on the screen, to be read and left."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,question_mark,enter", "dismiss", "close", id="help.close"),
+        Binding("escape,q,question_mark,enter,f1", "dismiss", "close", id="help.close"),
         Binding("j,down", "scroll(1)", "down", show=False, id="help.down"),
         Binding("k,up", "scroll(-1)", "up", show=False, id="help.up"),
     ]
+
+    def content(self) -> RenderableType:
+        raise NotImplementedError
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll(classes="box", can_focus=False):
+            yield Static(self.content())
+
+    def action_scroll(self, by: int) -> None:
+        self.query_one(VerticalScroll).scroll_relative(y=by, animate=False)
+
+
+class HelpScreen(TextScreen):
+    """Made from the bindings themselves, so that it cannot be wrong."""
 
     def __init__(self, under: Screen[object]) -> None:
         super().__init__()
         self._table = help_table(self.app, under)
 
-    def compose(self) -> ComposeResult:
-        with VerticalScroll(classes="box", can_focus=False):
-            yield Static(self._table)
-
-    def action_scroll(self, by: int) -> None:
-        self.query_one(VerticalScroll).scroll_relative(y=by, animate=False)
+    def content(self) -> RenderableType:
+        return self._table
 
 
 def help_table(app: App[object], screen: Screen[object]) -> Table:
     """Key, meaning and id of every active binding that has an id of ours, by group; and those of questions and help."""
     colours = app.theme_variables
     groups: dict[str, dict[str, tuple[list[str], str]]] = {}
-    for binding in (*_here(app, screen), *bindings_of(app, Question), *bindings_of(app, HelpScreen)):
+    for binding in (*_here(app, screen), *bindings_of(app, Question), *bindings_of(app, TextScreen)):
         group = (binding.id or "").partition(".")[0]
         if group in GROUPS:
             keys, _ = groups.setdefault(group, {}).setdefault(binding.id or "", ([], binding.description))

@@ -34,8 +34,13 @@ class NumberScreen(ModalScreen[int | None]):
         with Vertical(classes="box", id="number-box"):
             yield Static(self._text, markup=False)
             yield Input(placeholder=f"for example {self._example}", compact=True, id="number")
+            yield Static(id="number-understood", markup=False)
             told = {"number.take": "go on", "number.leave": "leave it"}
             yield Static(answers(self.app, told), classes="answers")
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        number = whole_number(event.value)
+        self.query_one("#number-understood", Static).update("" if number is None else f"= {number:,}")
 
     def action_take(self) -> None:
         number = whole_number(self.query_one(Input).value)

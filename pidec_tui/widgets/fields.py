@@ -50,20 +50,19 @@ class FieldRow(Vertical):
     class Edited(Message):
         """The value is another now."""
 
-    def __init__(self, field: FormField, text: str, suggestions: Sequence[str] = ()) -> None:
+    def __init__(self, field: FormField, text: str) -> None:
         super().__init__(classes="field")
         self.field = field
-        self.suggestions = list(suggestions)
+        self.suggestions: list[str] = []  # paths that were found
+        self.said = ""  # the note below
         self.initial = text
         self._editor: Input | Chooser
         if field.choices:
             self._editor = Chooser(field.choices, text)
         else:
-            suggester = SuggestFromList(self.suggestions) if self.suggestions else None
             self._editor = Input(
                 text,
                 compact=True,
-                suggester=suggester,
                 select_on_focus=False,
                 placeholder="none" if field.optional else "",
             )
@@ -92,11 +91,20 @@ class FieldRow(Vertical):
     def has_keyboard(self) -> bool:
         return self._editor.has_focus
 
-    def note(self, error: str, hint: str) -> None:
-        """Show what is wrong, else what it costs, else nothing."""
+    def offer(self, paths: Sequence[str]) -> None:
+        """Paths that were found: they complete what is typed from now on."""
+        self.suggestions = list(paths)
+        if isinstance(self._editor, Input):
+            self._editor.suggester = SuggestFromList(self.suggestions) if paths else None
+
+    def note(self, error: str, hint: str, understood: str = "") -> None:
+        """Show what is wrong, else how the value was read and what it costs, else nothing."""
         self.set_class(bool(error), "-wrong")
         self.set_class(bool(hint) and not error, "-costly")
-        self.query_one(".field-note", Static).update(f"✗ {error}" if error else f"! {hint}" if hint else "")
+        self.set_class(bool(understood) and not error and not hint, "-understood")
+        told = [f"= {understood}"] * bool(understood) + [f"! {hint}"] * bool(hint)
+        self.said = f"✗ {error}" if error else "\n".join(told)
+        self.query_one(".field-note", Static).update(self.said)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()

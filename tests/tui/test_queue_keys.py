@@ -35,7 +35,7 @@ async def test_a_clone_with_several_values_is_a_group(scene: Scene) -> None:
         field(pilot, "seed").fill("1..3")
         await pilot.pause()
         line = str(pilot.app.screen.query_one("#command-line").render())
-        assert "3 jobs, a group: seed 1, 2, 3" in line and "a job for each of 1, 2, 3" in str(
+        assert "3 jobs, a group: seed 1, 2, 3" in line and "= 3 values, a job for each: 1, 2 and 3" in str(
             field(pilot, "seed").query_one(".field-note").render()
         )
         await pressed(pilot, "ctrl+s")
@@ -65,6 +65,10 @@ async def test_a_wrong_value_among_several_is_named(scene: Scene) -> None:
         ("seed", "1..3", ["1", "2", "3"]),
         ("lr", "1e-4,3e-4", ["1e-4", "3e-4"]),
         ("total_iters", "1,000,000", None),
+        ("total_iters", "1,500,000", None),
+        ("total_iters", "100,000, 200,000", ["100,000", "200,000"]),
+        ("total_iters", "1,000,000,2,000,000", ["1,000,000", "2,000,000"]),
+        ("total_iters", "300k,1,000,000", ["300k", "1,000,000"]),
         ("batch_size", "128,256", ["128", "256"]),
         ("total_iters", "300k, 1M", ["300k", "1M"]),
         ("unet_dims", "16,32", None),
@@ -76,7 +80,7 @@ def test_what_counts_as_several_values(name: str, text: str, values: list[str] |
     """Lost: a million iterations, taken for three jobs; or three jobs taken for one number."""
     fields = form_fields("diffusion")
     texts = {each.name: each.default or "" for each in fields} | {name: text}
-    axes, errors = axes_of(fields, texts)
+    axes, errors = axes_of(fields, texts, {})
     assert axes == ({name: values} if values else {}) and not errors
     assert len(combinations_of(fields, axes)) == len(values or ())
 
@@ -85,9 +89,13 @@ def test_too_many_jobs_and_values_twice_are_refused() -> None:
     """Lost: ten thousand jobs by two slips of a finger."""
     fields = form_fields("diffusion")
     texts = {each.name: each.default or "" for each in fields}
-    assert "400 jobs; the most are 200" in axes_of(fields, texts | {"seed": "1..20", "batch_size": "1..20"})[1][""]
-    assert "is there twice" in axes_of(fields, texts | {"seed": "1,1"})[1]["seed"]
-    assert [whole_number(text) for text in ("300k", "1,000,000", "x", "")] == [300_000, 1_000_000, None, None]
+    assert "400 jobs; the most are 200" in axes_of(fields, texts | {"seed": "1..20", "batch_size": "1..20"}, {})[1][""]
+    assert "is there twice" in axes_of(fields, texts | {"seed": "1,1"}, {})[1]["seed"]
+    assert "a value is missing" in axes_of(fields, texts | {"seed": "1,,2"}, {})[1]["seed"]
+    twice = axes_of(fields, texts | {"total_iters": "100,000, 100,000"}, {})[1]["total_iters"]
+    assert "is there twice" in twice
+    texts_of_numbers = ("300k", "1,000,000", "1,500,000", "x", "", "100,000,200,000", "1,2")
+    assert [whole_number(text) for text in texts_of_numbers] == [300_000, 1_000_000, 1_500_000, None, None, None, None]
 
 
 @keys("group.cancel", "group.hold", "group.retry")
