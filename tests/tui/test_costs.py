@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
 from textual.app import App, ComposeResult
+from textual.message import Message
+from textual.pilot import Pilot
 from textual.screen import Screen
 
+from pidec_tui.app import PidecApp
 from pidec_tui.charts.view import ChartView
 from pidec_tui.feed import Feed
 from pidec_tui.manager.joblog import JobLog
 from pidec_tui.manager.jobs import JobState
-from pidec_tui.widgets.panel import Words
+from pidec_tui.messages import LinesRead, Looked, MachineSampled, QueueChanged, TraceChanged
+from pidec_tui.widgets.panel import Panel, Words
+from pidec_tui.widgets.stack import ChartStack
 from tests.tui.pressing import go, queue_of
 from tests.tui.scene import FixedGpus, Scene, app_of, settled
 
@@ -105,6 +110,35 @@ async def test_a_row_of_metrics_draws_what_it_changes(scene: Scene) -> None:
         assert min(made for _, made in redrawn) <= 2, "the live job's row, and no other"
 
 
+async def test_what_one_look_finds_is_drawn_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost: half of what a live run cost: charts, card and top lines drawn for queue, curves, log and machine each."""
+    job = scene.add("command", {"command": "true"}, name="live")
+    scene.start(job, ago=600)
+    scene.write(job, [{"step": 1, "time": 1.79e9 - 60, "metrics": {"loss": 0.5}}])
+    async with app_of(scene).run_test(size=(160, 45)) as pilot:
+        await go(pilot, job.id)
+        app = pilot.app
+        assert isinstance(app, PidecApp) and app.board.trace is not None and app.board.jobs is not None
+        board = app.board
+        told = [
+            MachineSampled(board.machine),
+            QueueChanged(list(board.jobs), board.activity),
+            TraceChanged(board.trace, board.events),
+            LinesRead(board.lines),
+        ]
+        app.feed.stop()
+        await _drawn(pilot)
+        with counted(ChartStack, "show", monkeypatch) as charts, counted(Panel, "renew", monkeypatch) as panels:
+            app.post_message(Looked(told))
+            await _drawn(pilot)
+        assert len(charts) == 1 and len(panels) == 2, "machine and card"
+
+
+async def _drawn(pilot: Pilot[None]) -> None:
+    for _ in range(3):
+        await pilot.pause()
+
+
 class _WordsApp(App[None]):
     CSS = "Words { height: auto; }"
 
@@ -137,3 +171,20 @@ def test_a_look_at_an_unchanged_job_log_asks_it_next_to_nothing(scene: Scene, mo
     with counted(JobLog, "rows", monkeypatch) as queries:
         feed.tick()
     assert len(queries) <= 2, "where the selected job's checkpoints are"
+
+
+def test_one_look_tells_its_news_together(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost: one picture a second of a live run: each message by itself would be drawn by itself."""
+    monkeypatch.setattr("pidec_tui.news.PATIENCE", 1e9)
+    job = scene.add("command", {"command": "true"}, name="live")
+    scene.start(job, ago=600)
+    alone: list[object] = []
+    told: list[Sequence[Message]] = []
+    feed = Feed(scene.manager, FixedGpus(), alone.append, start_runner=False, together=told.append)
+    feed.watch(job.id)
+    feed.tick()
+    alone.clear(), told.clear()
+    scene.write(job, [{"step": 1, "time": 1.79e9 - 60, "metrics": {"loss": 0.5}}])
+    feed.tick()
+    [news] = told
+    assert not alone and {QueueChanged, TraceChanged, LinesRead} <= {type(each) for each in news}
