@@ -280,6 +280,24 @@ def _by_key(bindings: Mapping[str, Binding], keymap: Keymap) -> dict[str, list[B
 # --- telling
 
 
+def meanings() -> dict[str, str]:
+    """What each id means; where that is not the same everywhere, on which screens: `top on the detail screen`."""
+    from .app import PidecApp
+
+    found: dict[str, dict[str, dict[str, None]]] = {}  # id -> meaning -> screens, in their order
+    for place in (each for each in places() if not each.kind.__name__.endswith("Keys")):  # these are mixed into others
+        for kind in (place.kind, *place.widgets, PidecApp):
+            for binding in _bindings(kind).values():
+                if binding.id:
+                    found.setdefault(binding.id, {}).setdefault(binding.description, {})[place.name] = None
+    return {
+        name: next(iter(told))
+        if len(told) == 1
+        else "; ".join(f"{meaning} on the {', '.join(where)}" for meaning, where in told.items())
+        for name, told in found.items()
+    }
+
+
 def listing(user: UserKeys, titles: Mapping[str, str]) -> str:
     """All bindings as a TOML file to begin with: what is usual is a comment.
 
@@ -287,10 +305,9 @@ def listing(user: UserKeys, titles: Mapping[str, str]) -> str:
         titles: of the groups, by the first word of their ids; others come after.
     """
     keys: dict[str, list[str]] = {}
-    said: dict[str, str] = {}
     for name, binding in every_binding():
         keys.setdefault(name, []).append(binding.key)
-        said.setdefault(name, binding.description)
+    said = meanings()
     groups = [*titles, *sorted({name.partition(".")[0] for name in keys} - set(titles))]
     lines = [f"# The keys of pidec-tui. Put this into {keys_file()}, and take the # off the lines that you change."]
     for group in groups:

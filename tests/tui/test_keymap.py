@@ -172,6 +172,8 @@ def test_the_list_is_a_file_to_begin_with(capsys: pytest.CaptureFixture[str]) ->
     out, err = capsys.readouterr()
     assert '\n"job.cancel" = "ctrl+x"  # cancel\n' in out and '\n# "queue.new" = "n"  # new job\n' in out
     assert "job.nothing" in err and out == listing(keys, GROUPS)
+    evaluates = next(line for line in out.splitlines() if "checkpoints.evaluate" in line)
+    assert "evaluate both on the compare screen" in evaluates and "evaluate on the " in evaluates
     every = "\n".join(line.removeprefix("# ") for line in out.splitlines() if '" = "' in line)
     assert keys_of(every).troubles == ()  # every line of it, taken as it is, is a key that can be
 
