@@ -286,7 +286,8 @@ def meanings() -> dict[str, str]:
 
     found: dict[str, dict[str, dict[str, None]]] = {}  # id -> meaning -> screens, in their order
     for place in (each for each in places() if not each.kind.__name__.endswith("Keys")):  # these are mixed into others
-        for kind in (place.kind, *place.widgets, PidecApp):
+        kinds: list[type[DOMNode]] = [place.kind, *place.widgets, PidecApp]
+        for kind in kinds:
             for binding in _bindings(kind).values():
                 if binding.id:
                     found.setdefault(binding.id, {}).setdefault(binding.description, {})[place.name] = None
