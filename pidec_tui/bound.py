@@ -38,7 +38,7 @@ def key_of(app: App[Any], name: str) -> str:
 @cache
 def _usual(name: str) -> Binding:
     if name in _UNSEEN:
-        return Binding(_UNSEEN[name], "", id=name)
+        return Binding(_UNSEEN[name], "", key_display=_UNSEEN[name], id=name)
     for kind in _kinds(DOMNode):
         for binding in Binding.make_bindings(vars(kind).get("BINDINGS", ())):
             if binding.id == name:
