@@ -219,9 +219,8 @@ class FormScreen(PidecScreen):
                 text += f". Found: {', '.join(row.suggestions[:6])}" + (" …" if len(row.suggestions) > 6 else "")
             elif row.field.path in {"demo", "checkpoint"}:
                 text += ". Looking for some …" if self._looking else ". None found in this workspace."
-        self.query_one("#form-help", Static).update(
-            self._cut(text, all_of_it=row is not None and len(row.suggestions) <= 6)
-        )
+        whole = row is None or len(row.suggestions) <= 6
+        self.query_one("#form-help", Static).update(self._cut(text, all_of_it=whole))
 
     def _cut(self, text: str, *, all_of_it: bool) -> str:
         """As much as two lines hold; where that is not all, with the key that tells it."""

@@ -81,7 +81,7 @@ async def test_r_on_a_training_that_succeeded_names_the_command_that_lengthens_i
     async with app_of(scene).run_test(size=(120, 40)) as pilot:
         await go(pilot, 2)
         await pressed(pilot, "r")
-        assert "pidec-jobs retry 2 --extend-to N" in notices(pilot)
+        assert "E lets it go on to a later step" in notices(pilot)
         assert scene.manager.job(2).state is JobState.succeeded
 
 
