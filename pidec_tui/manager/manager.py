@@ -284,10 +284,9 @@ def _make_missing(places: Places) -> None:
 
 
 def repair_workspace(places: Places) -> RepairReport:
-    """`Manager.repair`, for a job log that is too damaged to be opened, or kept in another place until now."""
-    before = Places(places.workspace, places.kept_in or places.state_dir)
-    had_runner = control.stop_runner(before)
-    places.make(moves=True)
+    """`Manager.repair`, for a job log that is too damaged to be opened."""
+    places.make()
+    had_runner = control.stop_runner(places)
     from .repair import repair
 
     report = repair(places)

@@ -238,10 +238,6 @@ class Runner:
             return
         self._settings_read = time.monotonic()
         try:
-            self._places.check()
-        except PidecError as error:
-            raise RunFailed(error.message, error.hint) from None
-        try:
             self._settings = load_settings(self._ws.jobs)
         except PidecError as error:
             log.warning("%s: the settings stay as they were", error)

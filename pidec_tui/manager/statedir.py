@@ -5,7 +5,6 @@ SQLite's WAL and flock are not safe on a network file system; run folders and ch
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pidec_train.protocol.errors import PidecError
-from pidec_train.protocol.rundir import Workspace, write_atomic
+from pidec_train.protocol.rundir import Workspace
 
 STATE_DIR_ENV = "PIDEC_STATE_DIR"
 
@@ -148,55 +147,10 @@ class Places:
             return self.workspace.run(job_id).attempt(number).lock
         return self.state_dir / "locks" / f"{job_id:06d}-{number}.lock"
 
-    def make(self, *, moves: bool = False) -> None:
-        """Create the folders, private to the user, and note in the workspace that its queue is here.
-
-        Args:
-            moves: the queue comes here from wherever it was. Whoever says so rebuilds the job log.
-
-        Raises:
-            PidecError: a folder cannot be written, or the queue of this workspace is kept in another place: two of
-                them would run every job twice.
-        """
+    def make(self) -> None:
+        """Create the folders, private to the user. Raises PidecError if that cannot be done."""
         make_private(self.workspace.runs)
         make_private(self.workspace.jobs)
-        if not moves:
-            self.check()
         make_private(self.state_dir)
         if self.elsewhere:
             make_private(self.state_dir / "locks")
-        self._put_down()
-
-    @property
-    def kept_in(self) -> Path | None:
-        """The state folder that the queue of this workspace was last kept in; None: it never had one."""
-        with contextlib.suppress(OSError):
-            text = self._note.read_text(encoding="utf-8", errors="replace").strip()
-            if text:
-                return Path(text)
-        return self.workspace.jobs if (self.workspace.jobs / self.db.name).exists() else None
-
-    def check(self) -> None:
-        """Raises PidecError where the queue of this workspace is kept in another place than this one.
-
-        Not if that place is gone, as with a rented machine's disk, and there is no job log here that could be older.
-        """
-        there = self.kept_in
-        if there is None or os.path.realpath(there) == os.path.realpath(self.state_dir):
-            return
-        if (there / self.db.name).exists() or self.db.exists():
-            raise PidecError(
-                f"the queue of this workspace is kept in {there}, from here it would be in {self.state_dir}",
-                f"Use the {STATE_DIR_ENV} (or home folder) of before, or pidec-jobs repair moves it here",
-            )
-
-    @property
-    def _note(self) -> Path:
-        """Says where the queue is kept, if that is not in the workspace."""
-        return self.workspace.jobs / "state-dir"
-
-    def _put_down(self) -> None:
-        if not self.elsewhere:
-            self._note.unlink(missing_ok=True)
-        elif self.kept_in != self.state_dir:
-            write_atomic(self._note, f"{self.state_dir}\n".encode())
