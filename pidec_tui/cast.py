@@ -23,7 +23,7 @@ from pidec_train.protocol.errors import EXIT_BAD_INPUT, EXIT_FAILED, PidecError
 
 from .app import PidecApp
 from .board import Activity, CheckpointRow
-from .feed import checkpoint_rows, plain_lines
+from .feed import checkpoint_rows
 from .filmstrip import Frame, Run, svg_of
 from .manager.health import Checkup
 from .manager.jobs import Job, JobEvent, JobState, MetricBlock
@@ -33,6 +33,7 @@ from .manager.pulse import Pulse
 from .manager.settings import Settings
 from .motion.takes import Take, find_takes
 from .motion.tasks import CONTROL_HZ
+from .plainlog import plain_lines
 from .screens.main import MainScreen
 from .screens.watch import WatchScreen
 from .trace import Trace

@@ -6,7 +6,6 @@ from __future__ import annotations
 import functools
 import importlib
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -43,6 +42,7 @@ from .messages import (
 )
 from .news import News
 from .overlay import MOST_RUNS, Key, members
+from .plainlog import LogTail
 from .ranks import Ranks
 from .runtraces import Groups, RunTrace, run_trace
 from .trace import Trace
@@ -56,18 +56,7 @@ MACHINE_EVERY = 2.0
 BY_HAND_EVERY = 2.0
 LINES_EVERY = 5.0  # whether a run has stalled is a matter of time alone
 RUNNER_EVERY = 10.0  # a runner that cannot start is not asked for more often than this
-TAIL_BYTES = 64 * 1024
 KEEP_TRACES = 8  # jobs whose metrics stay in memory, so that going back to one is instant
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
-
-
-def plain_lines(data: bytes) -> list[str]:
-    """Lines of a log as they end up on a terminal: no colours, of a progress bar only what was drawn last."""
-    text = _ESCAPES.sub("", data.decode("utf-8", "replace")).replace("\r\n", "\n").expandtabs(8)
-    lines = [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
-    if lines and not lines[-1]:
-        lines.pop()
-    return [line if line.isprintable() else "".join(ch if ch.isprintable() else " " for ch in line) for line in lines]
 
 
 class Feed:
@@ -104,6 +93,7 @@ class Feed:
         self._traces: dict[int, Trace] = {}
         self._clock = clock
         self._behind, self._lost = Behind(manager), LostGpus()
+        self._log_tail = LogTail()
         self._runner: int | None = None  # the process at the look before
         self._ranks = Ranks(manager)
         self._overview = Overview(manager, clock)
@@ -371,10 +361,7 @@ class Feed:
             return
         stat = path.stat()
         if self._changed("log file", (job_id, path, stat.st_size, stat.st_mtime_ns)):
-            with path.open("rb") as file:
-                file.seek(max(stat.st_size - TAIL_BYTES, 0))
-                lines = plain_lines(file.read(TAIL_BYTES))
-            self._post(LogChanged(job_id, tuple(lines[1:] if stat.st_size > TAIL_BYTES else lines)))
+            self._post(LogChanged(job_id, self._log_tail.read(path, stat.st_size)))
 
     def _read_checkpoints(self, job_id: int) -> None:
         folder = self.manager.checkpoint_dir(job_id)

@@ -11,7 +11,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .feed import plain_lines
+from .plainlog import plain_lines
 
 BLOCK = 64 * 1024  # bytes; a whole block without a newline ends a line, so that a file without any has lines too
 CHUNK = 1 << 20  # bytes searched at once: some milliseconds

@@ -137,6 +137,9 @@ class QueueTable(RowList, inherit_bindings=False):
             board.shown(),
             columns_for(width, bool(board.ranking.metric), max((job.id for job in board.jobs or ()), default=0)),
         )
+        if len(self._told) > len(self._jobs):  # after a rebuild, or runs by hand that were deleted
+            there = {job.id for job in self._jobs}
+            self._told = {id: told for id, told in self._told.items() if id in there}
         self.bring([str(job.id) for job in self._jobs])
         if first:
             self.go_to(str(board.selected))  # the one that is remembered

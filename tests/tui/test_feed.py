@@ -12,7 +12,7 @@ from textual.message import Message
 
 from pidec_train.protocol.errors import PidecError
 from pidec_tui.faults import Behind
-from pidec_tui.feed import Feed, checkpoint_rows, plain_lines
+from pidec_tui.feed import Feed, checkpoint_rows
 from pidec_tui.manager.gpus import GpuMonitor
 from pidec_tui.manager.jobs import JobState
 from pidec_tui.messages import (
@@ -24,6 +24,7 @@ from pidec_tui.messages import (
     TraceChanged,
     Trouble,
 )
+from pidec_tui.plainlog import plain_lines
 from tests.fakes.fake_pynvml import FakeGpu, FakeNvml
 from tests.tui.scene import GIB, H200, NOW, FixedGpus, Scene, training
 

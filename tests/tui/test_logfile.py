@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pidec_tui.feed import plain_lines
 from pidec_tui.logfile import BLOCK, CHUNK, LogFile, Scan
 from pidec_tui.logsteps import step_of
+from pidec_tui.plainlog import plain_lines
 
 
 def opened(path: Path, data: bytes) -> LogFile:
