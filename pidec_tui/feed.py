@@ -108,7 +108,7 @@ class Feed:
         self._next_runner = 0.0
         self._runner_error: PidecError | None = None
         self._work_waits = False  # a job is queued or active: it needs a runner
-        self._rebuilding = self._rebuilt = False
+        self._rebuilds, self._rebuilt = 0, False  # of the job log: those that go on, and whether there were any
 
     @functools.cached_property
     def _adviser(self) -> Adviser:
@@ -142,12 +142,12 @@ class Feed:
     @contextmanager
     def rebuilding(self) -> Iterator[None]:
         """While somebody rebuilds the job log: no runner is started. Then all is read anew, as rows have new ids."""
-        self._rebuilt, starts, self._start_runner = True, self._start_runner, False
-        self._rebuilding = True
+        self._rebuilt = True
+        self._rebuilds += 1
         try:
             yield
         finally:
-            self._start_runner, self._rebuilding = starts, False
+            self._rebuilds -= 1
             self._wake.set()
 
     def wake(self) -> None:
@@ -178,7 +178,7 @@ class Feed:
         self.ticks += 1
 
     def _look(self) -> None:
-        if self._rebuilt and not self._rebuilding:
+        if self._rebuilt and not self._rebuilds:
             self._rebuilt, self._last_event = False, None  # alerts of old have new ids
             self._forget()
         if self._tell_anew:  # even of a job that was told before: the board has forgotten it
@@ -378,7 +378,7 @@ class Feed:
 
     def _look_after_runner(self, now: float) -> None:
         pid = self.manager.runner_pid()
-        if pid is None and self._start_runner and self._work_waits:
+        if pid is None and self._start_runner and self._work_waits and not self._rebuilds:
             if now >= self._next_runner:
                 self._next_runner, self._runner_error = now + RUNNER_EVERY, None
                 try:

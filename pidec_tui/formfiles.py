@@ -60,13 +60,19 @@ class FormFiles:
         self._wake.set()
 
     def _run(self) -> None:
-        self._post(PathsFound({kind: found_paths(kind, self._ws, self._jobs) for kind in self._kinds}))
+        self._post(PathsFound({kind: self._found(kind) for kind in self._kinds}))
         while True:
             self._wake.wait()
             self._wake.clear()
             if self._over:
                 return
             self._post(FilesSeen({text: self._is_there(text) for text in self._wish}))
+
+    def _found(self, kind: str) -> list[str]:
+        try:
+            return found_paths(kind, self._ws, self._jobs)
+        except OSError:  # a folder that may not be read, or whose server has gone: it can still be typed
+            return []
 
     def _is_there(self, text: str) -> bool:
         try:

@@ -16,7 +16,7 @@ from .charts.ticks import number
 from .manager.byhand import shown_id
 from .manager.cli_common import is_new
 from .manager.cli_output import table_of
-from .manager.gpus import GpuMonitor, GpuSample
+from .manager.gpus import DOOR_PATIENCE_S, GpuMonitor, GpuSample
 from .manager.host import HostSample, sample_host
 from .manager.jobs import Job, JobState
 from .manager.manager import Manager
@@ -38,7 +38,7 @@ def show(workspace: str | None) -> int:
     manager = Manager.open(workspace)
     try:
         width = shutil.get_terminal_size((120, 40)).columns
-        monitor, now = GpuMonitor(), time.time()
+        monitor, now = GpuMonitor(patience_s=DOOR_PATIENCE_S), time.time()
         sample_host(manager.workspace.root)
         time.sleep(LOAD_S)
         host, gpus = sample_host(manager.workspace.root), monitor.sample()

@@ -4,7 +4,7 @@ that the queue does not hold; and what the job manager refuses, whose advice is 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from .words import Keys, keyed
@@ -76,7 +76,10 @@ def in_keys(text: str, key: Keys) -> str:
     Args:
         key: what an id of a binding is called now.
     """
+
+    def ours_for(ours: str) -> Callable[[re.Match[str]], str]:
+        return lambda found: keyed(found.expand(ours), key)
+
     for said, ours in _ADVICE:
-        while found := re.search(said, text):
-            text = text[: found.start()] + keyed(found.expand(ours), key) + text[found.end() :]
+        text = re.sub(said, ours_for(ours), text)
     return text

@@ -9,7 +9,7 @@ from pidec_train.protocol.errors import PidecError
 
 _HEAD = re.compile(r"[+-]?[1-9]\d{0,2}")  # of a number whose thousands are grouped
 _SHORT = re.compile(r"[+-]?\d{1,3}")
-_NO_VALUE = re.compile(r"[+-]?0\d+")  # 000 or 050: the rest of a number, never one by itself
+_NO_VALUE = re.compile(r"[+-]?0\d+(\.\d*)?[kKmMgG]?")  # 000, 050, 000k: the rest of a number, never one by itself
 _SUFFIX = {"k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 _SHORT_NUMBER = re.compile(r"([+-]?[\d_,]*\.?\d+)\s*([kKmMgG])")
 
@@ -30,7 +30,7 @@ def numbers_in(text: str) -> list[str]:
     below 1000 are whole thousands: `1,500,000`.
 
     Raises:
-        PidecError: it can be read in more than one way, such as `100,000,200,000`.
+        PidecError: it can be read in more than one way, such as `100,000,200,000`, or in none, such as `0,05`.
     """
     chunks = [_readings(chunk.split(",")) for chunk in re.split(r"\s*,\s+|\s+,", text.strip())]
     whole = [list(itertools.chain(*each)) for each in itertools.islice(itertools.product(*chunks), 2)]
@@ -45,6 +45,8 @@ def _readings(pieces: list[str]) -> list[list[str]]:
     found = [[]] if not pieces else _grouped(pieces)
     if not any(_NO_VALUE.fullmatch(piece) for piece in pieces):
         found = [*found, pieces]
+    if not found and len(pieces) > 1:
+        raise PidecError(f"{','.join(pieces)} is no number and no list of them; 1000.5, 100k and 0.05 are numbers")
     return sorted(found, key=len)[:2] or [pieces]
 
 

@@ -204,7 +204,9 @@ def _numbered(path: Path, names: Sequence[str]) -> dict[str, int]:
         with contextlib.suppress(OSError):  # a workspace that may only be read: they last as long as this process
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             try:
-                os.write(file, "".join(f"{name}\n" for name in new).encode(errors="surrogateescape"))
+                # From a new line on: the last one may have been cut by a full disk, or lack its end after an edit.
+                begin = "" if path.read_bytes()[-1:] in (b"", b"\n") else "\n"
+                os.write(file, begin.encode() + "".join(f"{name}\n" for name in new).encode(errors="surrogateescape"))
             finally:
                 os.close(file)
             known = _read_order(path)

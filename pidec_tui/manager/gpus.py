@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE_S = 1.0  # that a look may wait for NVML
-YOUNG_S = 4.0  # for which an answer that came late counts as now: less than the pause between two samples
+YOUNG_S = 8.0  # for which an answer that came late counts as now: more than the pause between two samples of a runner
+DOOR_PATIENCE_S = 10.0  # of who looks once and ends: a driver without persistence mode may take seconds to begin
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,12 @@ class _Call:
         self.answer: _Answer | None = None
         self._done = threading.Event()
         # A daemon: the interpreter ends without waiting for it.
-        threading.Thread(target=self._run, args=(question,), name="nvml", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, args=(question,), name="nvml", daemon=True).start()
+        except RuntimeError as error:  # no more processes for this user
+            self._ended = time.monotonic()
+            self.answer = _Answer((), f"NVML cannot be asked: {error}", True)
+            self._done.set()
 
     def _run(self, question: Callable[[], _Answer]) -> None:
         answer = question()

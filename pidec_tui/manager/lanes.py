@@ -87,6 +87,7 @@ class GpuLane:
         self._allowed_gib = allowed_gib
         self._container = in_container() if container is None else container
         self._gpus: list[GpuSample] = []
+        self._broken = ""  # why there are none, where that does not mean that this machine has none
         self._sampled = -SAMPLE_S
 
     def take(self, job_id: int, workspace: Path, environ: Mapping[str, str], running: Mapping[str, int]) -> Slot | str:
@@ -97,8 +98,8 @@ class GpuLane:
             running: job ids of this workspace by the GPU that they run on.
         """
         gpus = self._sample()
-        if not gpus and self._monitor.broken:
-            return self._monitor.why_none
+        if not gpus and self._broken:
+            return self._broken
         visible = environ.get("CUDA_VISIBLE_DEVICES")
         candidates = _visible(gpus, visible)
         if gpus and visible is not None and not candidates:
@@ -127,6 +128,8 @@ class GpuLane:
     def _sample(self) -> list[GpuSample]:
         if time.monotonic() - self._sampled >= SAMPLE_S:
             self._gpus = self._monitor.sample()
+            # Kept beside them: others ask the same monitor, and what it says by then is of another look.
+            self._broken = self._monitor.why_none if self._monitor.broken else ""
             self._sampled = time.monotonic()
         return self._gpus
 

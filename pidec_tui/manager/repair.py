@@ -279,6 +279,8 @@ def _ending(log: JobLog, places: Places, job_id: int, number: int, folder: Attem
     if end:
         return endings.of_event(end[-1])
     started = Started.read(folder.path)
+    if started is not None and (started.shim_alive() or started.trainer_alive()):
+        return None  # its lock is kept elsewhere, by another $PIDEC_STATE_DIR: begun again, it would run twice
     return endings.of_loss(started is not None and started.this_boot)
 
 

@@ -18,7 +18,7 @@ from pidec_train.protocol.rundir import BEST, LAST, list_checkpoints, read_check
 
 from .curvetable import curve_rows
 from .evaluations import Evaluations
-from .gpus import GpuMonitor
+from .gpus import DOOR_PATIENCE_S, GpuMonitor
 from .host import sample_host
 from .intervals import wilson
 from .jobs import Job, JobEvent
@@ -239,7 +239,7 @@ def _events(events: Sequence[JobEvent]) -> str:
 
 def _machine(manager: Manager, job: Job) -> str:
     """As it is where and when the report is written."""
-    monitor = GpuMonitor()
+    monitor = GpuMonitor(patience_s=DOOR_PATIENCE_S)
     gpus, host = monitor.sample(), sample_host(manager.workspace.root)
     monitor.close()
     cards = ", ".join(f"{gpu.name}, {gpu.memory_total / 2**30:.0f} GiB, {gpu.uuid}" for gpu in gpus)

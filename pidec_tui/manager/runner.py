@@ -280,9 +280,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: runner.stop())
         lock.write(str(os.getpid()))
-        runner.run()
-        lease.release()
-        lock.release()  # a thread that hangs in the driver can keep this process from ending, and the lock with it
+        try:
+            runner.run()
+        finally:
+            lease.release()
+            lock.release()  # a thread that hangs in the driver can keep this process from ending, and the lock with it
     except (PidecError, OSError) as error:
         log.error("runner ends: %s", error)
         return EXIT_FAILED

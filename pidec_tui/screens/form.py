@@ -65,7 +65,7 @@ class FormScreen(PidecScreen):
         Binding("up", "app.focus_previous", "previous field", show=False, id="form.previous"),
         Binding("ctrl+n", "next_path", "next path found", id="form.path"),
         Binding("ctrl+o", "unfold", "all settings", id="form.unfold"),
-        Binding("f1", "help", "all about this field", show=False, id="form.help"),
+        Binding("f2", "help", "all about this field", show=False, id="form.help"),
         Binding("ctrl+t", "preset", "keep as preset", id="form.preset", priority=True),
     ]
 

@@ -43,7 +43,7 @@ class TextScreen(ModalScreen[None]):
     """A text over whatever is on the screen, to be read and left."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,question_mark,enter,f1", "dismiss", "close", id="help.close"),
+        Binding("escape,q,question_mark,enter", "dismiss", "close", id="help.close"),
         Binding("j,down", "scroll(1)", "down", show=False, id="help.down"),
         Binding("k,up", "scroll(-1)", "up", show=False, id="help.up"),
     ]

@@ -121,6 +121,16 @@ def test_all_who_look_mean_the_same_run_by_a_number(manager: Manager) -> None:
     )
 
 
+def test_a_list_without_its_last_newline_keeps_its_numbers(manager: Manager) -> None:
+    """Lost: which run is h1, after the disk was full for a moment."""
+    write(manager, "hand-20261124-100000-a", START, row(1, 1.0))
+    manager.by_hand()
+    order = manager.workspace.jobs / byhand.ORDER
+    order.write_text(order.read_text().rstrip("\n"))
+    write(manager, "hand-20261124-100001-b", START, row(1, 1.0))
+    assert {job.id: job.name for job in ByHand(manager.workspace).jobs()} == {-1: "a (by hand)", -2: "b (by hand)"}
+
+
 def test_where_nothing_may_be_written_the_numbers_last_as_long_as_the_dashboard(manager: Manager) -> None:
     """Lost: all runs by hand, to a guest who may only look at a workspace."""
     (manager.workspace.jobs / byhand.ORDER).mkdir()

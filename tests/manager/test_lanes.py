@@ -146,3 +146,15 @@ def test_the_lock_follows_the_file_that_is_there(lane: Lane) -> None:
 def test_the_slots_folder_is_no_folder_that_a_logout_empties(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PIDEC_SLOT_DIR")
     assert lanes.slot_dir() in (Path("/run/lock"), Path("/var/tmp"))
+
+
+def test_a_driver_that_answers_again_gives_away_no_gpu_unseen(lane: Lane) -> None:
+    """Lost: two jobs on one GPU. The lane had looked while the driver was silent; by the time a job asked, another look
+    of the same monitor had been answered, and no GPU seen was taken for no GPU there."""
+    lane.nvml.broken = lane.nvml.NVMLError_GpuIsLost()
+    assert "NVML does not answer" in str(lane.take())
+    lane.nvml.broken = None
+    assert lane.monitor.sample() and not lane.monitor.broken
+    got = lane.lane.take(2, Path("/data/ws"), {}, {A: 1})
+    assert isinstance(got, str) and "NVML does not answer" in got
+    assert lane.take(2, running={A: 1}) == B

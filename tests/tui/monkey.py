@@ -55,7 +55,7 @@ NAMED = [
     "ctrl+a",
     "ctrl+u",
     "ctrl+b",
-    "f1",
+    "f2",
     "f5",
 ]
 OFTEN = [

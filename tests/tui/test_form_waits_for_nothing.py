@@ -9,8 +9,10 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Static
 
+from pidec_train.protocol.errors import PidecError
 from pidec_tui.screens.field_help import FieldHelp
 from pidec_tui.screens.form import FormScreen
+from pidec_tui.typednumbers import numbers_in
 from tests.tui.pressing import field, keys, notices
 from tests.tui.scene import Scene, app_of, pressed, settled
 
@@ -90,6 +92,14 @@ async def test_the_form_says_how_it_has_read_a_number(scene: Scene, presets: Non
         assert isinstance(pilot.app.screen, FormScreen) and not scene.manager.jobs()
 
 
+@pytest.mark.parametrize("typed", ["1,000k", "0,05", "1,000.5"])
+def test_what_is_no_number_is_not_two(typed: str) -> None:
+    """Lost: a night, to two jobs of which one trains for 0 iterations or with a learning rate of 5."""
+    with pytest.raises(PidecError, match="is no number"):
+        numbers_in(typed)
+    assert numbers_in("050") == ["050"] and numbers_in("0.05,0.1") == ["0.05", "0.1"]
+
+
 @keys("form.help")
 async def test_the_help_of_a_field_is_read_wholly(scene: Scene, presets: None) -> None:
     """Lost: the seventh file that was found, and the end of every longer explanation."""
@@ -105,8 +115,8 @@ async def test_the_help_of_a_field_is_read_wholly(scene: Scene, presets: None) -
         await until(pilot, lambda: len(demos.suggestions) > 30)
         await pilot.pause()
         strip = pilot.app.screen.query_one("#form-help", Static)
-        assert "f1: all of it" in str(strip.render())
-        await pressed(pilot, "f1")
+        assert "f2: all of it" in str(strip.render())
+        await pressed(pilot, "f2")
         assert isinstance(pilot.app.screen, FieldHelp)
         box = pilot.app.screen.query_one("VerticalScroll")
         assert "task-29.h5" in str(pilot.app.screen.content()) and box.max_scroll_y > 10

@@ -198,5 +198,5 @@ async def test_what_cannot_be_read_is_said_whole(scene: Scene) -> None:
         await settled(pilot)
         pilot.app.post_message(Trouble("job log", "the job log /[/]/jobs.db is damaged. pidec-jobs repair rebuilds it"))
         await settled(pilot)
-        assert "pidec-jobs repair rebuilds it" in notices(pilot)
+        assert "jobs.db is damaged. B rebuilds it" in notices(pilot)
         assert "/[/]/jobs.db" in str(pilot.app.screen.query_one("#top").render())

@@ -114,6 +114,13 @@ def test_no_advice_for_a_shell_is_left(scene: Scene) -> None:
     assert named <= known
 
 
+def test_advice_that_has_the_usual_key_already_stays(scene: Scene) -> None:
+    """Lost: the whole dashboard, at the first damaged checkpoint: the sentence was put in place of itself for ever."""
+    said = "Do not use it; x puts it into the trash"
+    assert in_keys(said, lambda name: {"checkpoints.trash": "x"}[name]) == said
+    assert in_keys(said, lambda name: "f9") == "Do not use it; f9 puts it into the trash"
+
+
 def _advice(file: Path) -> list[str]:
     """The texts of a module that name `pidec-jobs` to who uses it, with a number in the place of what is filled in."""
     if file.name.startswith("cli"):
