@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from types import FrameType
 
 from textual.drivers.linux_driver import LinuxDriver
@@ -16,6 +18,15 @@ class ContinuedDriver(LinuxDriver):
     """
 
     def _sigcont_application(self, signum: int, frame: FrameType | None) -> None:
-        if self._auto_restart and not self._must_signal_resume and self._key_thread is not None:
-            self.suspend_application_mode()  # the shell may have changed the terminal meanwhile: all of it is set anew
-        super()._sigcont_application(signum, frame)
+        if self._must_signal_resume:
+            super()._sigcont_application(signum, frame)
+            return
+        # Not here: a second signal in the middle of it would wait for locks that the first one holds.
+        with contextlib.suppress(RuntimeError):  # no loop yet, or no more
+            asyncio.get_running_loop().call_soon_threadsafe(self._take_back)
+
+    def _take_back(self) -> None:
+        """The shell may have changed the terminal meanwhile: all of it is set anew."""
+        if self._auto_restart and not self._must_signal_resume and self._key_thread is not None and not self._app._exit:
+            self.suspend_application_mode()
+            self.resume_application_mode()
