@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import apsw
+import psutil
 import pytest
 
 from pidec_train.protocol.errors import PidecError
@@ -240,6 +241,13 @@ def test_a_job_that_ends_while_no_runner_is_up_is_finished_later(manager: Manage
     assert done.state is JobState.succeeded and len(done.attempts) == 1
 
 
+def _serves(process: psutil.Process, manager: Manager) -> bool:
+    try:
+        return str(manager.workspace.root) in process.cmdline()
+    except psutil.Error:
+        return False
+
+
 def test_there_is_one_runner_at_a_time(manager: Manager) -> None:
     """Lost without runner.lock: every job twice."""
     doors = [
@@ -253,6 +261,10 @@ def test_there_is_one_runner_at_a_time(manager: Manager) -> None:
     others = [door for door in doors if door.pid != pid]
     assert [door.wait(15) for door in others] == [0] * len(others)
     assert manager.ensure_runner() == pid
+    # One that `ensure_runner` started, too late to be the one, would take over when that is stopped.
+    known = {pid, *(door.pid for door in doors)}
+    late = [child for child in psutil.Process().children() if child.pid not in known and _serves(child, manager)]
+    assert not psutil.wait_procs(late, timeout=15)[1]
     assert manager.stop_runner() and not manager.stop_runner()
     for door in doors:
         door.wait(10)
