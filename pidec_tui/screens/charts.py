@@ -14,20 +14,18 @@ from textual.widgets import Static
 from pidec_train.protocol.metric_names import info
 
 from ..board import ChartChoices
-from ..charts.series import KINDS, SMOOTHS, Axes, Mark, XKind, XUnit
-from ..charts.ticks import number
+from ..charts.series import SMOOTHS, Mark, XKind
 from ..charts.view import ChartView
-from ..charts.window import Window, rounded_end
+from ..charts.window import Window
 from ..overlay import LETTERS
 from ..plans import Plan, every_plan
 from ..runtraces import Lens, RunTrace, board_runs
+from ..sharedaxis import UNITS, X_UNITS, carried, ends_of, kinds_of, said
 from ..widgets.chartgrid import ChartGrid, Picture
 from .base import BoardScreen
 
 _CLOSER, _FURTHER = 0.5, 2.0
 _LABELS = 6  # cells for the y labels of every chart, so that their x axes lie one above the other
-_UNITS: dict[XKind, str] = {"env steps": "env step", "since start": "since start", "clock": "time"}
-_X_UNITS: dict[XKind, XUnit] = {"since start": "duration", "clock": "clock"}
 Source = Callable[[], Sequence[RunTrace]]
 
 
@@ -146,8 +144,8 @@ class ChartsScreen(BoardScreen):
         low, high = self.window.span(self._whole())
         axes = replace(
             plan.axes,
-            x_unit=_UNITS.get(self._kind(), plan.axes.x_unit),
-            x_kind=_X_UNITS.get(self._kind(), "number"),
+            x_unit=UNITS.get(self._kind(), plan.axes.x_unit),
+            x_kind=X_UNITS.get(self._kind(), "number"),
             x_low=low,
             x_high=high,
             label_width=_LABELS,
@@ -169,49 +167,27 @@ class ChartsScreen(BoardScreen):
             if len(self._runs) > 1:
                 line.append(f"{letter} ", f"bold {colours['primary']}")
             line.append(f"{run.label}{' (baseline)' if run.reference else ''}  ", "bold")
-        said = []
+        told, kind = [], self._kind()
         if self.cursor is not None:
-            said.append(f"at {self._said(self.cursor)}")
+            told.append(f"at {said(self.cursor, kind)}")
         if self.window != Window():
-            said.append(" to ".join(self._said(x) for x in self.window.span(self._whole())))
-        said.append(f"x: {self._kind()}")
-        said += [f"smooth {choices.smooth:g}"] if choices.smooth else []
-        said += ["outliers clipped"] if choices.clip else []
+            told.append(" to ".join(said(x, kind) for x in self.window.span(self._whole())))
+        told.append(f"x: {kind}")
+        told += [f"smooth {choices.smooth:g}"] if choices.smooth else []
+        told += ["outliers clipped"] if choices.clip else []
         page = self._page() if self._plans else range(0)
         if len(page) < len(self._plans):
-            said.append(f"{page.start + 1}–{page.stop} of {len(self._plans)}")
-        return line.append(" · ".join(said) if self._plans else "", f"not bold {colours['muted']}")
-
-    def _said(self, x: float) -> str:
-        from ..charts.readings import x_text
-
-        if self._kind() in _X_UNITS:
-            return x_text(x, Axes(x_kind=_X_UNITS[self._kind()]))
-        return f"{x:,.0f}" if abs(x) >= 100 else number(x, 4)
+            told.append(f"{page.start + 1}–{page.stop} of {len(self._plans)}")
+        return line.append(" · ".join(told) if self._plans else "", f"not bold {colours['muted']}")
 
     # --- the x axis
 
     def _kind(self) -> XKind:
         """The one that was chosen, where the runs have it."""
-        return self.choices.kind if self.choices.kind in self._kinds() else "step"
-
-    def _kinds(self) -> list[XKind]:
-        counted = bool(self._runs) and all(run.env_steps is not None for run in self._runs)
-        return [kind for kind in KINDS if kind != "env steps" or counted]
+        return self.choices.kind if self.choices.kind in kinds_of(self._runs) else "step"
 
     def _whole(self) -> tuple[float, float]:
-        """The ends of the x axis: of all metrics of all runs, so that every chart has the same."""
-        kind, low, high = self._kind(), [], []
-        for run in self._runs:
-            for name, curve in run.curves.items():
-                if len(curve.xs):
-                    first, last = run.ends(name, kind)
-                    low.append(first)
-                    high.append(last)
-        if not low:
-            return 0.0, 1.0
-        start = min(low) if kind == "clock" else min(0.0, *low)
-        return start, rounded_end(start, max(high) if max(high) > start else start + 1.0)
+        return ends_of(self._runs, self._kind())
 
     def _marks(self) -> tuple[Mark, ...]:
         """Of one run only: whose they are could not be seen otherwise."""
@@ -322,26 +298,15 @@ class ChartsScreen(BoardScreen):
 
     def action_axis(self) -> None:
         """The next kind of x axis; cursor and window go along."""
-        kinds, before = self._kinds(), self._kind()
+        kinds, before = kinds_of(self._runs), self._kind()
         after = kinds[(kinds.index(before) + 1) % len(kinds)]
         ends = self.window.span(self._whole())
-        low, high, cursor = self._carried([*ends, self.cursor], before, after)
+        low, high, cursor = carried([*ends, self.cursor], self._runs, before, after)
         self.choices.kind, self.cursor = after, cursor
         if self.window != Window() and low is not None and high is not None and high > low:
             follows = self.window.end is None
             self.window = Window(high - low, None if follows else high)
         self._draw()
-
-    def _carried(self, xs: Sequence[float | None], before: XKind, after: XKind) -> list[float | None]:
-        """Where these x lie on another axis, by the first run's longest curve."""
-        import numpy as np
-
-        clock = self._runs[0].longest() if self._runs else None
-        if clock is None or not len(clock.xs):
-            return list(xs)
-        steps = clock.xs.tolist()
-        old, new = (self._runs[0].places(steps, kind) for kind in (before, after))
-        return [None if x is None else float(np.interp(x, old, new)) for x in xs]
 
     def action_log_y(self) -> None:
         if self._plans:
