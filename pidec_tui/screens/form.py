@@ -22,6 +22,7 @@ from ..manager.jobs import Job
 from ..manager.manager import Manager
 from ..manager.presetfile import Draft, save_preset
 from ..manager.presets import Preset, is_from_first
+from ..presetfiles import PresetLooked, look_for
 from ..widgets.fields import FieldRow
 from ..words import plural
 from .base import PidecScreen
@@ -321,12 +322,22 @@ class FormScreen(PidecScreen):
             self.notify(error.hint, title=error.message, severity="error", timeout=6, markup=False)
             return
 
+        if not look_for(draft, there, self.post_message):
+            self.notify("The folder of the presets answers slowly: it is kept as soon as it does.", timeout=4)
+
+    def on_preset_looked(self, message: PresetLooked) -> None:
+        draft = message.draft
+        if message.why:
+            self.notify("Nothing was written.", title=message.why, severity="error", timeout=8, markup=False)
+        if message.why or not self.is_current:
+            return
+
         def keep(yes: bool | None) -> None:
             if yes:
-                said = f"Kept as preset {draft.name}: {there}"
-                self.door.act(lambda m: save_preset(m.workspace, draft, over=True), said)
+                said = f"Kept as preset {draft.name}: {message.path}"
+                self.door.act(lambda m: save_preset(m.workspace, draft, over=message.taken), said)
 
-        if there.exists():
+        if message.taken:
             from .question import Question
 
             text = f'There is a preset "{draft.name}" of this workspace. Write over it?'

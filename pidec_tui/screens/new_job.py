@@ -17,7 +17,8 @@ from textual.widgets.option_list import Option
 from pidec_train.protocol.config import CONFIG_MODELS, parse_config, shell_line
 from pidec_train.protocol.errors import PidecError
 
-from ..manager.presets import Preset, broken_presets, list_presets
+from ..manager.presets import Preset
+from ..presetfiles import PresetsRead, read_presets
 from ..widgets.jobcard import shown
 from .base import PidecScreen
 
@@ -89,6 +90,7 @@ class NewJobScreen(PidecScreen):
     def __init__(self) -> None:
         super().__init__()
         self._choices: list[Choice] = []
+        self._late = False  # the presets come when the screen was drawn without them
 
     def body(self) -> ComposeResult:
         yield Static("[b]New job[/b]", classes="title")
@@ -97,17 +99,31 @@ class NewJobScreen(PidecScreen):
             yield Static(id="preset-notes", classes="panel")
 
     def on_mount(self) -> None:
-        door = self.door
-        self._choices = choices(list_presets(door.manager.workspace), first_start=not door.board.jobs)
+        """The empty forms are there at once, whatever becomes of the presets."""
+        self._fill([])
         presets = self.query_one(OptionList)
-        presets.border_title = "presets"
-        muted = self.app.theme_variables["muted"]
-        for choice in self._choices:
-            presets.add_option(Option(Text(choice.name, "" if choice.preset else muted)))
-        presets.highlighted = 0
+        presets.border_title, presets.border_subtitle = "presets", "looking for presets …"
         presets.focus()
-        for error in broken_presets(door.manager.workspace):
+        self._late = not read_presets(self.door.manager.workspace, self.post_message)
+
+    def on_presets_read(self, message: PresetsRead) -> None:
+        """The cursor goes to the first one; of a folder that let one wait it stays where it is, as `enter` queues."""
+        presets, before = self.query_one(OptionList), self._chosen()
+        presets.border_subtitle = ""
+        self._fill(message.presets)
+        if self._late and before is not None:
+            presets.highlighted = next(i for i, choice in enumerate(self._choices) if choice.name == before.name)
+        if message.why:
+            self.notify(message.why, title="no presets", severity="warning", timeout=10, markup=False)
+        for error in message.broken:
             self.notify(error.line(), title="a preset is left out", severity="warning", timeout=10, markup=False)
+
+    def _fill(self, found: Sequence[Preset]) -> None:
+        self._choices = choices(found, first_start=not self.door.board.jobs)
+        muted, presets = self.app.theme_variables["muted"], self.query_one(OptionList)
+        presets.clear_options()
+        presets.add_options(Option(Text(choice.name, "" if choice.preset else muted)) for choice in self._choices)
+        presets.highlighted = 0
 
     def _chosen(self) -> Choice | None:
         place = self.query_one(OptionList).highlighted

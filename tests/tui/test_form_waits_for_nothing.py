@@ -9,9 +9,14 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Static
 
+from pidec_train.protocol.config import CONFIG_MODELS
 from pidec_train.protocol.errors import PidecError
+from pidec_train.protocol.rundir import Workspace
+from pidec_tui.manager.presets import Preset, list_presets
 from pidec_tui.screens.field_help import FieldHelp
 from pidec_tui.screens.form import FormScreen
+from pidec_tui.screens.new_job import PresetList
+from pidec_tui.screens.question import Question
 from pidec_tui.typednumbers import numbers_in
 from tests.tui.pressing import field, keys, notices
 from tests.tui.scene import Scene, app_of, pressed, settled
@@ -64,6 +69,58 @@ async def test_a_folder_that_does_not_answer_stops_no_key(
             assert "2 values, a job for each: mine and other" in note(pilot, "demo_path")
             await pilot.press("ctrl+n")
             assert demos.text == "demos/demo.h5"
+    finally:
+        answers.set()
+
+
+async def test_presets_that_do_not_answer_stop_no_key(
+    scene: Scene, presets: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lost: the whole dashboard, at the first `n`, for as long as a network folder thinks; then a job that nobody
+    wanted, as the list moves below the cursor."""
+    answers = threading.Event()
+
+    def slow(ws: Workspace) -> list[Preset]:
+        answers.wait(20)
+        return list_presets(ws)
+
+    monkeypatch.setattr("pidec_tui.presetfiles.list_presets", slow)
+    try:
+        async with app_of(scene).run_test(size=(120, 40)) as pilot:
+            await settled(pilot)
+            await pilot.press("n", "j")
+            listed = pilot.app.screen.query_one(PresetList)
+            assert listed.option_count == len(CONFIG_MODELS) and listed.border_subtitle == "looking for presets …"
+            assert str(pilot.app.screen.query_one("#preset-notes").render()).startswith("Refine a policy")
+            answers.set()
+            await until(pilot, lambda: listed.option_count > len(CONFIG_MODELS))
+            assert not listed.border_subtitle
+            assert str(listed.get_option_at_index(listed.highlighted).prompt) == "decorator …", "where it was"
+    finally:
+        answers.set()
+
+
+async def test_a_preset_is_kept_when_its_folder_answers(
+    scene: Scene, presets: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lost: the form with all that was typed, frozen by `ctrl+t`; or a preset written over without a question."""
+    answers = threading.Event()
+    own = scene.manager.workspace.presets
+    own.mkdir(parents=True)
+    (own / "mine.toml").write_text('kind = "diffusion"\n')
+    monkeypatch.setattr("pidec_tui.presetfiles.Path.exists", lambda path: answers.wait(20) and path.is_file())
+    try:
+        async with app_of(scene).run_test(size=(120, 40)) as pilot:
+            await settled(pilot)
+            await pressed(pilot, "n", "e")
+            field(pilot, "name").fill("mine")
+            await pilot.press("ctrl+t")
+            assert isinstance(pilot.app.screen, FormScreen) and "answers slowly" in notices(pilot)
+            await pilot.press("down")
+            answers.set()
+            await until(pilot, lambda: isinstance(pilot.app.screen, Question))
+            await pressed(pilot, "escape")
+            assert (own / "mine.toml").read_text() == 'kind = "diffusion"\n'
     finally:
         answers.set()
 
