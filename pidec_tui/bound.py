@@ -24,26 +24,26 @@ def bindings_of(app: App[Any], kind: type[DOMNode]) -> list[Binding]:
 
 
 def key_of(app: App[Any], name: str) -> str:
-    """The first key of this id, as it is shown: the user's, else the usual one.
-
-    Raises:
-        LookupError: no class that was imported until now has such a binding.
-    """
+    """The first key of this id, as it is shown: the user's, else the usual one; "" where nothing has such an id."""
     binding, own = _usual(name), app._keymap.get(name)
+    if binding is None:
+        return ""
     if own:
         binding = binding.with_key(own.partition(",")[0])
     return app.get_key_display(binding)
 
 
 @cache
-def _usual(name: str) -> Binding:
+def _usual(name: str) -> Binding | None:
     if name in _UNSEEN:
         return Binding(_UNSEEN[name], "", key_display=_UNSEEN[name], id=name)
     for kind in _kinds(DOMNode):
         for binding in Binding.make_bindings(vars(kind).get("BINDINGS", ())):
             if binding.id == name:
                 return binding
-    raise LookupError(f"no binding has the id {name}")
+    from .keymap import every_binding  # imports all screens: one that was not opened yet has it, or none
+
+    return next((binding for known, binding in every_binding() if known == name), None)
 
 
 def _kinds(base: type[Any]) -> Iterator[type[Any]]:

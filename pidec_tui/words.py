@@ -95,5 +95,5 @@ def plural(count: int, word: str) -> str:
 
 
 def keyed(text: str, key: Keys) -> str:
-    """`<job.retry> tries again` with the key in it. For texts of ours alone: a user's may happen to look like that."""
-    return _NAMED.sub(lambda found: key(found[1]), text)
+    """`<job.retry> tries again` with the key in it. What is no id stays: a user's text may look like that."""
+    return _NAMED.sub(lambda found: key(found[1]) or found[0], text)

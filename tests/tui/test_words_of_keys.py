@@ -7,12 +7,15 @@ import html
 import re
 from pathlib import Path
 
+import pytest
+
 import pidec_tui
 from pidec_tui import bound
 from pidec_tui.app import PidecApp
 from pidec_tui.keymap import UserKeys, every_binding
 from pidec_tui.manager.jobs import JobState
 from pidec_tui.refusals import in_keys
+from pidec_tui.words import keyed
 from tests.tui.pressing import board_of, go, keys, notices
 from tests.tui.scene import H200, NOW, FixedGpus, Scene, busy, pressed, settled
 
@@ -141,6 +144,18 @@ def test_a_key_that_is_told_before_its_screen_is_known_is_the_usual_one() -> Non
     for name, binding in every_binding():
         usual.setdefault(name, binding.key)
     assert {name: usual[name] for name in bound._UNSEEN} == bound._UNSEEN
+
+
+async def test_an_id_that_no_key_has_ends_nothing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost: the dashboard, at a refusal that speaks of a key of a screen that nobody has opened, or of a file that is
+    called like one."""
+    monkeypatch.setattr(bound, "_kinds", lambda base: iter(()))  # as if no screen was imported yet
+    bound._usual.cache_clear()
+    async with remapped(scene, log_follow="f4").run_test(size=(100, 30)) as pilot:
+        key = bound.keys_of(pilot.app)
+        assert key("log.follow") == "f4" and key("log.find") == "/" and key("log.nothing") == ""
+        assert keyed("<log.find> finds /data/<my.run>/a.pt", key) == "/ finds /data/<my.run>/a.pt"
+    bound._usual.cache_clear()
 
 
 async def test_equal_notices_are_one_and_a_small_screen_shows_two(scene: Scene) -> None:
