@@ -20,7 +20,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="pidec-tui",
         description="The dashboard: queue jobs, watch them learn, come back later. Closing it changes nothing for "
         "the jobs.",
-        epilog="Keys: n new job, ? all keys, q quit. pidec-jobs does the same without a screen.",
+        epilog="Keys, where you have not chosen others: n new job, ? all keys, q quit; --list-keys tells yours. "
+        "pidec-jobs does the same without a screen.",
     )
     parser.add_argument(
         "--workspace",
