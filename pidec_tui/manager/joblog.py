@@ -94,7 +94,8 @@ class JobLog:
         self._version_connection: apsw.Connection | None = None
         self._version_inode = 0
         self._queue = JobRows(self)
-        self._replaced = 0  # how often the file under us was exchanged by a repair
+        self._replaced = 0  # how often a repair has exchanged all rows under us, or the file
+        self._asked = (0, 0)  # data version, and rebuilds by then
         self.connection()
 
     # --- connections and transactions ----------------------------------------------------------------------------
@@ -170,7 +171,7 @@ class JobLog:
             self.connection().executemany(sql, rows)
 
     def version(self) -> tuple[int, int]:
-        """Changes whenever anything in the log has changed; costs microseconds.
+        """Changes whenever anything in the log has changed, the first number when a repair has; costs microseconds.
 
         `PRAGMA data_version` counts other connections' commits, so a connection that never writes asks it.
         """
@@ -183,8 +184,13 @@ class JobLog:
                 self._version_connection = self._open()
                 self._version_inode = os.stat(self.path).st_ino
                 self._replaced += 1
-            rows = self._version_connection.execute("PRAGMA data_version").fetchall()
-            return self._replaced, int(str(rows[0][0]))
+                self._asked = (0, _pragma(self._version_connection, "application_id"))
+            version, rebuilds = _pragma(self._version_connection, "data_version"), self._asked[1]
+            if version != self._asked[0]:
+                rebuilds = _pragma(self._version_connection, "application_id")
+            self._replaced += rebuilds != self._asked[1]
+            self._asked = (version, rebuilds)
+            return self._replaced, version
 
     # --- jobs ------------------------------------------------------------------------------------------------------
 
@@ -291,9 +297,11 @@ class JobLog:
         self._update("jobs", "?", (1,), columns)
 
     def clear(self) -> None:
-        """Forget every row. Ids stay used up."""
+        """Forget every row, and count that in the file's header. Ids stay used up."""
         for table in ("events", "latest", "metric_rows", "metric_sets", "names", "attempts", "jobs"):
             self.rows(f"DELETE FROM {table}")
+        rebuilds = _pragma(self.connection(), "application_id") + 1
+        self.rows(f"PRAGMA application_id = {rebuilds}")
 
     def use_up_ids(self, highest: int) -> None:
         """Make sure that no new job gets an id up to `highest`."""
@@ -320,7 +328,7 @@ def is_missing(path: Path) -> bool:
 
 def _migrate(connection: apsw.Connection, path: Path) -> None:
     """Bring the tables up to date, forward only."""
-    found = _user_version(connection)
+    found = _pragma(connection, "user_version")
     if found == VERSION:
         return
     if found > VERSION:
@@ -331,7 +339,9 @@ def _migrate(connection: apsw.Connection, path: Path) -> None:
     connection.create_aggregate_function("packed", _Packed, 1)
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for step in range(_user_version(connection), VERSION):  # asked again: another process may have been first
+        for step in range(
+            _pragma(connection, "user_version"), VERSION
+        ):  # asked again: another process may have been first
             connection.execute(MIGRATIONS[step])
             connection.execute(f"PRAGMA user_version = {step + 1}")
         connection.execute("COMMIT")
@@ -360,8 +370,8 @@ def packed(values: Collection[float | None]) -> bytes:
     return struct.pack(f"<{len(tidy)}d", *tidy)
 
 
-def _user_version(connection: apsw.Connection) -> int:
-    return int(str(connection.execute("PRAGMA user_version").fetchall()[0][0]))
+def _pragma(connection: apsw.Connection, name: str) -> int:
+    return int(str(connection.execute(f"PRAGMA {name}").fetchall()[0][0]))
 
 
 def _json(values: Iterable[Any]) -> str:

@@ -26,7 +26,7 @@ _ORDER = (
     f"CASE WHEN state IN {_ACTIVE} THEN started WHEN state IN {_WAITING} THEN position ELSE -ended END, id"
 )
 # Nothing that happens to a job that is over, or to an attempt, leaves all of these sums as they were: its state and its
-# end, the last rows that are still taken in, a rebuild. Counted inside SQLite, which takes a tenth of what rows take.
+# end, the last rows that are still taken in. Counted inside SQLite, which takes a tenth of what rows take.
 _STAMPS = (
     f"SELECT count(*), total(id), total(started), total(ended), total(step), total(total_steps), "
     f"total(octet_length(reason)), total(octet_length(waiting_for)) FROM jobs NOT INDEXED WHERE state IN {_OVER}",
@@ -48,10 +48,8 @@ class JobRows:
     def read(self) -> list[Job]:
         """Active jobs first, then those that wait, by position, then what is over, newest first."""
         with self._log.read():
-            stamp = [
-                self._log.version()[0],
-                *(self._log.rows(sql) for sql in _STAMPS),
-            ]  # a rebuild may find other words
+            # A rebuild may find other words, of the same sums.
+            stamp = [self._log.version()[0], *(self._log.rows(sql) for sql in _STAMPS)]
             before, over = self._over
             if before != stamp:
                 over = self._made(f"state IN {_OVER}", {**over, **self._others})

@@ -92,6 +92,23 @@ def test_a_repair_of_a_sound_log_changes_nothing_and_other_doors_go_on(lived_in:
     other.close()
 
 
+def test_an_open_door_sees_what_a_repair_has_found(manager: Manager) -> None:
+    """Lost: a dashboard that shows the old name and config of a job that is over until it is closed."""
+    command(manager, "true", name="abcd")
+    manager.ensure_runner()
+    wait_for(manager, 1)
+    manager.repair()  # from now on a rebuild finds the same moments
+    other = Manager.open(manager.workspace.root)
+    assert other.jobs()[0].name == "abcd"
+    spec = manager.workspace.run(1).spec
+    spec.write_text(spec.read_text().replace("abcd", "dcba").replace('"true"', '"tree"'))
+    manager.repair()
+    (seen,) = other.jobs()
+    assert (seen.name, seen.config) == ("dcba", {"command": "tree"})
+    assert other.jobs()[0] is seen, "and reads it once"
+    other.close()
+
+
 def test_a_damaged_job_log_is_set_aside_never_deleted(lived_in: Manager) -> None:
     before = {job.id: story(job) for job in lived_in.jobs()}
     root, db = lived_in.workspace.root, lived_in.places.db
@@ -125,6 +142,33 @@ def test_jobs_that_run_while_the_log_is_lost_are_adopted(manager: Manager) -> No
     done = wait_for(again, job.id)
     assert done.state is JobState.succeeded and len(done.attempts) == 1
     end_everything(again)
+
+
+@pytest.mark.parametrize("killed", ["", "shim"])
+def test_what_runs_under_another_state_dirs_lock_has_not_ended(
+    tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch, killed: str
+) -> None:
+    """Lost: a training, begun once more beside itself by a shell in which `$PIDEC_STATE_DIR` is not set."""
+    monkeypatch.setenv("PIDEC_STATE_DIR", str(tmp_path / "state"))
+    first = Manager.open(workspace)
+    command(first, f"echo x >> {tmp_path}/ran; sleep 2")
+    first.ensure_runner()
+    there = started(first, 1)
+    os.kill(first.runner_pid() or 0, signal.SIGKILL)
+    if killed:
+        os.kill(there["shim"], signal.SIGKILL)
+    monkeypatch.delenv("PIDEC_STATE_DIR")
+    again = Manager.open(workspace)
+    try:
+        assert not again.places.attempt_lock(1, 1).exists() and alive(there["pid"])
+        assert again.job(1).state is JobState.running
+        again.ensure_runner()
+        until(lambda: not alive(there["pid"]))
+        wait_for(again, 1, JobState.held if killed else JobState.succeeded)
+        assert (tmp_path / "ran").read_text() == "x\n"
+    finally:
+        end_everything(first)
+        end_everything(again)
 
 
 def test_a_job_log_deleted_under_a_running_runner_is_rebuilt(manager: Manager, tmp_path: Path) -> None:
