@@ -72,11 +72,7 @@ class Adviser:
         whose = _run(job)
         if whose != self._whose:
             self._whose, self._trace = whose, MachineTrace()
-        now = self._clock()
-        for attempt in job.attempts:
-            until = attempt.ended or now
-            if until > self._trace.last:
-                self._trace.take(self._manager.machine(max(self._trace.last, attempt.started), until))
+        self._trace.read_on(job, self._manager.machine, self._clock())
         clock = max(curves.values(), key=lambda curve: len(curve.xs), default=None)
         return self._trace.curves(job, clock)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from pidec_train.protocol.metric_names import MACHINE
@@ -64,6 +64,13 @@ class MachineTrace:
             own.tenancies += [each for each in block.tenancies if each.time > known]
             if block.times:
                 self.last = max(self.last, block.times[-1])
+
+    def read_on(self, job: Job, read: Callable[[float, float], Iterable[MachineBlock]], now: float) -> None:
+        """Take what `read` has between two moments, for all of the time in which the job's attempts ran."""
+        for attempt in job.attempts:
+            until = attempt.ended or now
+            if until > self.last:
+                self.take(read(max(self.last, attempt.started), until))
 
     def curves(self, job: Job, clock: Curve | None) -> Mapping[str, Curve]:
         """By metric; the same objects as before where no sample was added since: a step of the newest ones may then

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 Key: TypeAlias = int | str  # a job, or a group by its name
 LETTERS = "ABCDEFGHIJKL"
-MOST_RUNS = 8  # that are read beside the selected one, those of groups counted one by one
+MOST_LINES = 8  # runs and groups that are marked: more are not told apart
+MOST_RUNS = 32  # that are read beside the selected one, those of groups counted one by one: each takes memory
 
 
 @dataclass

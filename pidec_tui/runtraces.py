@@ -17,13 +17,15 @@ from pidec_train.protocol.metric_names import EVAL, MACHINE
 from .charts.series import Curve, Mark, XKind
 from .manager.byhand import shown_id
 from .manager.jobs import Job, JobEvent
-from .overlay import LETTERS
+from .overlay import LETTERS, members
 from .plans import Plan
 from .words import wilson
 
 if TYPE_CHECKING:
     from .board import Board, TraceView
+    from .machinesbeside import Machines
 
+MOST_SAMPLES = 4096  # of a group's mean of the machine: each run was sampled at moments of its own
 _RATES = ("success_rate", "success_at_end")  # shares of episodes, which have an interval
 
 
@@ -40,6 +42,7 @@ class RunTrace:
         env_steps: simulator steps by step; None where the run does not tell.
         jobs: their numbers; several where this is the mean of a group.
         reference: the others are told against it.
+        parts: the runs that this is the mean of.
     """
 
     label: str
@@ -50,6 +53,7 @@ class RunTrace:
     env_steps: Curve | None = None
     jobs: tuple[int, ...] = ()
     reference: bool = False
+    parts: tuple[RunTrace, ...] = ()
 
     def longest(self) -> Curve | None:
         """The curve that tells best which step was when: not one of the machine, whose steps come from it."""
@@ -104,12 +108,20 @@ def run_trace(job: Job, trace: TraceView, events: Sequence[JobEvent]) -> RunTrac
     return RunTrace(label, curves, began, episodes, tuple(marks), env_steps_of(trace.curves), (job.id,))
 
 
-def board_runs(board: Board) -> list[RunTrace]:
-    """The marked runs as far as they were read, then the selected one, unless it is among them."""
+def board_runs(board: Board, machines: Machines) -> list[RunTrace]:
+    """The marked runs as far as they were read, then the selected one, unless it is among them.
+
+    Args:
+        machines: what the machine did during the marked ones.
+    """
     overlay, job = board.overlay, board.job()
-    runs = [
-        replace(overlay.runs[key], reference=key == overlay.baseline) for key in overlay.order() if key in overlay.runs
-    ]
+    runs = []
+    for key in overlay.order():
+        if run := overlay.runs.get(key):
+            curves = {**run.curves, **machines.get(key, {})} if run.curves else run.curves
+            more = len(members(key, board.shown())) - len(run.jobs) if run.parts else 0
+            label = run.label.removesuffix(")") + f", + {more} more)" if more > 0 else run.label
+            runs.append(replace(run, label=label, curves=curves, reference=key == overlay.baseline))
     if job is not None and board.trace is not None and overlay.key_of(job) is None:
         runs.append(run_trace(job, board.trace, board.events))
     return runs if len(runs) > 1 else [replace(run, reference=False) for run in runs]
@@ -128,7 +140,8 @@ class Groups:
         began = min((run.began for run in runs if run.curves), default=0.0)
         curves = {metric: self._mean(name, metric, runs, began) for metric in told}
         label = f"{name} (mean of {len(runs)})"
-        return RunTrace(label, curves, began, jobs=tuple(job for run in runs for job in run.jobs))
+        jobs = tuple(job for run in runs for job in run.jobs)
+        return RunTrace(label, curves, began, jobs=jobs, parts=tuple(runs))
 
     def _mean(self, name: str, metric: str, runs: Sequence[RunTrace], began: float) -> Curve:
         parts = [(run, run.curves[metric]) for run in runs if metric in run.curves]
@@ -137,9 +150,10 @@ class Groups:
         if before is None or before[0] != curves:  # by identity
             from .charts.group import mean_and_band
 
-            mean = mean_and_band(curves, metric)
+            most = MOST_SAMPLES if metric.startswith(MACHINE) else None
+            mean = mean_and_band(curves, metric, most=most)
             clocks = [replace(curve, ys=array("d", run.places(curve.xs, "since start"))) for run, curve in parts]
-            times = array("d", [began + second for second in mean_and_band(clocks, metric).ys])
+            times = array("d", [began + second for second in mean_and_band(clocks, metric, most=most).ys])
             before = self._made[name, metric] = (curves, replace(mean, times=times))
         return before[1]
 

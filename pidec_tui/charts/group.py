@@ -11,7 +11,7 @@ from .points import Floats, doubles
 from .series import Curve
 
 
-def mean_and_band(curves: Sequence[Curve], name: str, *, tone: int | None = None) -> Curve:
+def mean_and_band(curves: Sequence[Curve], name: str, *, tone: int | None = None, most: int | None = None) -> Curve:
     """The mean of the curves at every x that any of them has, with the extremes as its interval.
 
     Between its own points a curve counts by the line between them; before its first and behind its last one, and across
@@ -20,11 +20,14 @@ def mean_and_band(curves: Sequence[Curve], name: str, *, tone: int | None = None
     Args:
         curves: of one metric; empty ones count for nothing.
         name, tone: of the result.
+        most: points of the result. Where each curve has its own x, all of them would be the product of both numbers.
     """
     curves = [curve for curve in curves if len(curve.xs)]
     if not curves:
         return Curve(name, array("d"), array("d"), tone=tone)
     xs = np.unique(np.concatenate([np.frombuffer(curve.xs) for curve in curves]))
+    if most is not None and len(xs) > most:
+        xs = xs[np.linspace(0, len(xs) - 1, most).astype(np.int64)]
     values = np.stack([_at(curve, xs) for curve in curves])  # (curves, N)
     there = np.isfinite(values)
     count = there.sum(axis=0)

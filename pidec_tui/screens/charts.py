@@ -17,6 +17,7 @@ from ..board import ChartChoices
 from ..charts.series import SMOOTHS, Mark, XKind
 from ..charts.view import ChartView
 from ..charts.window import Window
+from ..machinesbeside import Machines, MachinesBeside, MachinesRead
 from ..overlay import LETTERS
 from ..plans import Plan, every_plan
 from ..runtraces import Lens, RunTrace, board_runs
@@ -76,6 +77,8 @@ class ChartsScreen(BoardScreen):
         super().__init__()
         self._source = source or self._selected
         self._lens = Lens()
+        self._beside: MachinesBeside | None = None
+        self._machines: Machines = {}
         self._runs: Sequence[RunTrace] = ()
         self._plans: list[Plan] = []
         self._place = 0  # of the chosen chart among the plans
@@ -94,7 +97,20 @@ class ChartsScreen(BoardScreen):
         yield ChartGrid(id="chart-grid")
 
     def _selected(self) -> Sequence[RunTrace]:
-        return board_runs(self.door.board)
+        board = self.door.board
+        if board.overlay.runs:
+            if self._beside is None:
+                self._beside = MachinesBeside(self.door.manager, self.post_message, self.door.clock)
+            self._beside.ask(board.overlay.runs, {job.id: job for job in board.shown()})
+        return board_runs(board, self._machines)
+
+    def on_machines_read(self, message: MachinesRead) -> None:
+        self._machines = message.machines
+        self.show_trace()
+
+    def on_unmount(self) -> None:
+        if self._beside is not None:
+            self._beside.end()
 
     # --- what is shown
 

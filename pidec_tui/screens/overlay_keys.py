@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from ..overlay import MOST_RUNS, Key, counted
+from ..overlay import MOST_LINES, MOST_RUNS, Key, counted, members
 from .queue_keys import QueueKeys
 
 
@@ -55,10 +55,19 @@ class OverlayKeys(QueueKeys):
     def _toggle(self, key: Key) -> bool:
         """Whether there was room for it."""
         overlay, jobs = self.door.board.overlay, self.door.board.shown()
-        if key not in overlay.marked and counted([*overlay.marked, key], jobs) > MOST_RUNS:
-            one, every = self.key("overlay.mark"), self.key("overlay.none")
-            self.notify(f"At most {MOST_RUNS} runs side by side: {one} takes one mark off, {every} all.", timeout=5)
-            return False
+        if key not in overlay.marked:
+            one, group, every = (self.key(f"overlay.{name}") for name in ("mark", "group", "none"))
+            before, more = counted(overlay.marked, jobs), len(members(key, jobs))
+            if len(overlay.marked) >= MOST_LINES:
+                off = f"{one} takes one mark off, {every} all; {group} marks a group as one."
+                self.notify(f"At most {MOST_LINES} side by side: {off}", timeout=5)
+                return False
+            if before >= MOST_RUNS:
+                self.notify(f"At most {MOST_RUNS} runs are read: {one} takes one mark off, {every} all.", timeout=5)
+                return False
+            if before + more > MOST_RUNS:
+                said = f"{key} has {more} runs: the mean is of the first {MOST_RUNS - before}."
+                self.notify(said, timeout=5, markup=False)
         overlay.toggle(key)
         self._changed()
         return True

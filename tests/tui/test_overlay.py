@@ -7,12 +7,17 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
+from pidec_tui.charts.series import Curve
 from pidec_tui.charts.view import ChartView
 from pidec_tui.feed import Feed
 from pidec_tui.manager.jobs import Job, JobState
+from pidec_tui.manager.machinelog import MachineLog, Sample
 from pidec_tui.messages import OverlayChanged
+from pidec_tui.overlay import MOST_RUNS
+from pidec_tui.runtraces import MOST_SAMPLES
 from pidec_tui.screens.charts import ChartsScreen
 from pidec_tui.screens.run_settings import RunSettings, differing
+from tests.tui.machines import BOX, CARD
 from tests.tui.pressing import board_of, go, keys, notices, queue_of
 from tests.tui.scene import NOW, FixedGpus, Scene, app_of, settled
 from tests.tui.test_by_hand_shown import by_hand
@@ -22,8 +27,10 @@ SIZE = (160, 45)
 pytestmark = pytest.mark.usefixtures("presets")
 
 
-def rows(first: int, last: int, factor: float) -> list[dict[str, Any]]:
-    return [{"time": NOW - 900 + i, "step": i, "metrics": {"train/loss": factor / i}} for i in range(first, last, 10)]
+def rows(first: int, last: int, factor: float, *, pace: float = 1) -> list[dict[str, Any]]:
+    return [
+        {"time": NOW - 900 + i * pace, "step": i, "metrics": {"train/loss": factor / i}} for i in range(first, last, 10)
+    ]
 
 
 def runs(scene: Scene, *, group: str = "peg") -> list[Job]:
@@ -126,21 +133,108 @@ async def test_a_group_is_one_line_in_a_band(scene: Scene) -> None:
         assert not board_of(pilot).overlay.marked, "m takes off the mark that the row shows"
 
 
-async def test_no_more_than_eight_runs(scene: Scene) -> None:
-    """Lost: a dashboard that reads a hundred runs twice a second, because their group was marked."""
-    made = [scene.add("command", {"command": "x"}, name=f"x{i}", group="many" if i < 8 else "") for i in range(9)]
+def measured(scene: Scene, *, gpu: bool = True) -> None:
+    """What the runner sampled while those runs went on: the card's memory grows."""
+    samples = []
+    for second in range(0, 900, 5):
+        samples.append(Sample(NOW - 900 + second, BOX, (30.0, 20.0)))
+        if gpu:
+            samples.append(Sample(NOW - 900 + second, CARD, (90.0, 10 + second / 100, 600.0, 700.0, 1980.0, 64.0, 0.0)))
+    with scene.log.write():
+        MachineLog(scene.log).add(samples)
+
+
+async def of_the_machine(pilot: Pilot[Any]) -> dict[str, list[Curve]]:
+    """The curves of each of the machine's charts, once its thread has read them."""
+    screen = pilot.app.screen
+    assert isinstance(screen, ChartsScreen)
+    for _ in range(200):
+        if screen._machines:
+            break
+        await pilot.pause(0.02)
+    names = {name: place for place, plan in enumerate(screen._plans) for name, _ in plan.metrics}
+    return {name: list(screen._picture(names[name]).curves) for name in names if name.startswith("machine/")}
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+async def test_the_machine_of_marked_runs_is_drawn_too(scene: Scene, gpu: bool) -> None:
+    """Lost: whether the slower of two runs had the card to itself; or, without a GPU, a page of empty charts."""
+    one, _, _, last = runs(scene)
+    measured(scene, gpu=gpu)
+    async with app_of(scene).run_test(size=SIZE) as pilot:
+        await go(pilot, one.id)
+        await press(pilot, "m")
+        await go(pilot, last.id)
+        await press(pilot, "o")
+        told = await of_the_machine(pilot)
+        assert len(told) == (7 if gpu else 2)
+        if gpu:
+            a, b = told["machine/gpu_memory"]
+            assert (a.name, b.name) == ("A", "B") and a.ys[-1] == 18.0, "A was over when there was more"
+            assert b.ys[-1] == pytest.approx(18.95) and a.xs[-1] == 500
+            await press(pilot, "x")
+            a, b = (await of_the_machine(pilot))["machine/gpu_memory"]
+            assert (a.xs[-1], b.xs[-1]) == (800, 895), "each along its own time"
+
+
+async def test_the_machine_of_a_group_is_a_mean_in_a_band(scene: Scene) -> None:
+    """Lost: the machine's share in how a group did."""
+    one, _, _, last = runs(scene)
+    slow = scene.add("diffusion", {}, name="peg seed=5", group="peg")
+    scene.start(slow, ago=900)
+    scene.write(slow, rows(10, 410, 5.0, pace=2))
+    measured(scene)
+    async with app_of(scene).run_test(size=SIZE) as pilot:
+        await go(pilot, one.id)
+        await press(pilot, "M")
+        await go(pilot, last.id)
+        await press(pilot, "o")
+        mean, alone = (await of_the_machine(pilot))["machine/gpu_memory"]
+        assert mean.name == "A" and alone.name == "B" and mean.lows is not None and mean.highs is not None
+        assert 0 < len(mean.xs) <= MOST_SAMPLES and MOST_SAMPLES < 9000
+        at = mean.xs.index(300)
+        assert (mean.lows[at], mean.ys[at], mean.highs[at]) == pytest.approx((13, 13.75, 16)), "at one step, not moment"
+
+
+async def test_no_more_than_eight_lines(scene: Scene) -> None:
+    """Lost: a chart in which nobody finds a run again."""
+    made = [scene.add("command", {"command": "x"}, name=f"x{i}") for i in range(9)]
+    async with app_of(scene).run_test(size=SIZE) as pilot:
+        await go(pilot, made[0].id)
+        await pilot.press(*["m", "j"] * 8)
+        await press(pilot, "m", "p")
+        assert board_of(pilot).overlay.marked == [job.id for job in made[:8]]
+        assert "At most 8 side by side" in notices(pilot) and "M marks a group as one" in notices(pilot)
+
+
+async def test_a_large_group_is_drawn_as_far_as_it_is_read(scene: Scene) -> None:
+    """Lost: the mean of a sweep of twelve, for want of twelve colours; or a dashboard that reads two hundred runs at
+    every look, and a mean of which nobody knows what it is of."""
+    made = [scene.add("command", {"command": "x"}, name=f"x{i}", group="many") for i in range(MOST_RUNS + 2)]
+    for number, job in enumerate(made[:12], 1):
+        scene.start(job, ago=900)
+        scene.write(job, rows(10, 510, float(number)))
+        scene.end(job, JobState.succeeded, ago=100)
+    other = scene.add("command", {"command": "x"}, name="other")
     async with app_of(scene).run_test(size=SIZE) as pilot:
         await go(pilot, made[0].id)
         await press(pilot, "M")
-        await go(pilot, made[8].id)
-        await press(pilot, "m", "p")
-        assert board_of(pilot).overlay.marked == ["many"] and "At most 8 runs" in notices(pilot)
+        assert f"many has {MOST_RUNS + 2} runs: the mean is of the first {MOST_RUNS}" in notices(pilot)
+        await press(pilot, "o")
+        assert legend(pilot).startswith(f"many (mean of {MOST_RUNS}, + 2 more)")
+        mean = board_of(pilot).overlay.runs["many"].curves["train/loss"]
+        assert mean.ys[-1] == pytest.approx(6.5 / 500) and mean.highs[-1] == pytest.approx(12 / 500)
+        assert any("⣀" in line or "⠤" in line or "⣿" in line or "⡇" in line for line in screen_text(pilot))
+        await press(pilot, "escape")
+        await go(pilot, other.id)
+        await press(pilot, "m")
+        assert board_of(pilot).overlay.marked == ["many"] and f"At most {MOST_RUNS} runs are read" in notices(pilot)
 
 
 def test_the_feed_tells_of_news_only_and_is_bounded(scene: Scene) -> None:
     """Lost: curves of runs that are over, read and drawn again twice a second."""
     _, _, _, last = runs(scene)
-    for i in range(9):
+    for i in range(MOST_RUNS + 1):
         scene.add("command", {"command": "x"}, name=f"x{i}", group="many")
     said: list[Any] = []
     feed = Feed(scene.manager, FixedGpus(), said.append, start_runner=False)
@@ -158,7 +252,7 @@ def test_the_feed_tells_of_news_only_and_is_bounded(scene: Scene) -> None:
     assert second.runs["peg"].curves["train/loss"] is first.runs["peg"].curves["train/loss"], "made once"
     assert len(second.runs[last.id].curves["train/loss"].xs) == 55
     feed.beside(("many",))
-    assert len(told()[0].runs["many"].jobs) == 8
+    assert len(told()[0].runs["many"].jobs) == MOST_RUNS
 
 
 def test_a_run_by_hand_is_drawn_beside_the_queues(scene: Scene) -> None:
