@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from rich.console import RenderableType
+from textual import events
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.dom import DOMNode
@@ -197,6 +198,11 @@ class PidecApp(Notices):
                 return True
         return await super().run_action(action, default_namespace, namespaces)
 
+    async def on_event(self, event: events.Event) -> None:
+        if isinstance(event, events.InputEvent | events.Paste | events.AppFocus):
+            self.feed.touched()
+        await super().on_event(event)
+
     def action_redraw(self) -> None:
         """For a terminal that something else has written to."""
         self._sent.forget()
@@ -279,6 +285,7 @@ class PidecApp(Notices):
             due, self._due = self._due, None
         self._tell(*due)
         self._go_on()
+        self.feed.drawn()
 
     def on_queue_changed(self, message: QueueChanged) -> None:
         self.board.jobs, self.board.activity = message.jobs, message.activity

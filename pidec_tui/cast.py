@@ -23,7 +23,7 @@ from pidec_train.protocol.errors import EXIT_BAD_INPUT, EXIT_FAILED, PidecError
 
 from .app import PidecApp
 from .board import Activity, CheckpointRow
-from .feed import checkpoint_rows
+from .checkpointrows import checkpoint_rows
 from .filmstrip import Frame, Run, svg_of
 from .manager.health import Checkup
 from .manager.jobs import Job, JobEvent, JobState, MetricBlock

@@ -5,22 +5,20 @@ from __future__ import annotations
 
 import functools
 import importlib
-import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual.message import Message
 
 from pidec_train.protocol.errors import PidecError
-from pidec_train.protocol.rundir import BEST, LAST, list_checkpoints, read_checkpoint_info
 
-from .board import Activity, CheckpointRow, Machine
+from .board import Activity, Machine
+from .checkpointrows import checkpoint_rows
 from .faults import Behind, LostGpus, check_run_folder, check_workspace
+from .looks import ATTENDED, Looks
 from .manager.gpus import GpuMonitor
 from .manager.host import sample_host
 from .manager.jobs import Job, JobEvent, JobState
@@ -50,7 +48,6 @@ from .trace import Trace
 if TYPE_CHECKING:
     from .advising import Adviser
 
-POLL = 1.0  # seconds between two looks at the job log; after a key it looks at once
 BREATH = 0.3  # seconds behind the first look, in which the queue is drawn: two threads would be in each other's way
 MACHINE_EVERY = 2.0
 BY_HAND_EVERY = 2.0
@@ -81,11 +78,10 @@ class Feed:
         self.manager = manager
         self.monitor = monitor
         self.ticks = 0
-        self._news = News(post, together)
+        self._looks = Looks()
+        self._news = News(post, together and self._looks.told_by(together))
         self._post = self._news.post
         self._start_runner = start_runner
-        self._stop = threading.Event()
-        self._wake = threading.Event()
         self._selected: int | None = None
         self._tell_anew = False
         self._beside: tuple[Key, ...] = ()  # runs that are drawn side by side
@@ -122,22 +118,22 @@ class Feed:
         """Read this job's metrics, log and checkpoints from now on."""
         self._selected = job_id
         self._tell_anew = True
-        self._wake.set()
+        self._looks.at_once()
 
     def beside(self, keys: tuple[Key, ...]) -> None:
         """Read these runs, too, from now on."""
         self._beside = keys
-        self._wake.set()
+        self._looks.at_once()
 
     def rank(self, metric: str, weight: float) -> None:
         """Read what runs are sorted by, from now on: see `Ranks`."""
         self._ranks.by(metric, weight)
-        self._wake.set()
+        self._looks.at_once()
 
     def keep_runner(self, keep: bool) -> None:
         """Whether to ask for a runner where there is work and none is up."""
         self._start_runner = keep
-        self._wake.set()
+        self._looks.at_once()
 
     @contextmanager
     def rebuilding(self) -> Iterator[None]:
@@ -148,28 +144,34 @@ class Feed:
             yield
         finally:
             self._rebuilds -= 1
-            self._wake.set()
+            self._looks.at_once()
 
     def wake(self) -> None:
         """Look at once: something was just changed."""
         self._next_runner = self._next_machine = 0.0
-        self._wake.set()
+        self._looks.at_once()
+
+    def touched(self) -> None:
+        """Somebody sits at the keys: look as often as one who watches wants."""
+        self._looks.touched()
+
+    def drawn(self) -> None:
+        """What was told together is drawn."""
+        self._looks.drawn()
 
     def stop(self) -> None:
-        self._stop.set()
-        self._wake.set()
+        self._looks.end()
 
     # --- the thread
 
     def run(self) -> None:
         with self._part("job log"):
             self._read_log(None)
-        self._stop.wait(BREATH)
+        looks = self._looks.first(BREATH)
         importlib.import_module("pidec_train.protocol.config")  # for the job's card, which the next message draws
-        while not self._stop.is_set():
-            self._wake.clear()
+        while looks:
             self.tick()
-            self._wake.wait(POLL)
+            looks = self._looks.next()
 
     def tick(self) -> None:
         """Look at everything once, and tell what is new at the end: all of it is drawn once."""
@@ -192,7 +194,7 @@ class Feed:
         due = now >= self._next_machine
         if due:  # before the job log: advice on a run tells of the machine
             # The CPU's load is measured since the look before: after the first one, look again soon.
-            self._next_machine = now + (MACHINE_EVERY if self.ticks else POLL)
+            self._next_machine = now + (MACHINE_EVERY if self.ticks else ATTENDED)
             with self._part("machine"):
                 self._read_machine()
         with self._part("job log"):
@@ -391,15 +393,3 @@ class Feed:
         if self._changed("runner", ("pid", pid)):
             self._seen.pop("job log", None)  # what a queued job waits for depends on it
             self._post(RunnerSeen(pid, before if pid is not None and pid != before else None))
-
-
-def checkpoint_rows(folder: Path) -> tuple[CheckpointRow, ...]:
-    """The checkpoints in `folder` by their sidecars, newest first."""
-    links = {name: Path(os.readlink(folder / name)).name for name in (BEST, LAST) if (folder / name).is_symlink()}
-    rows = []
-    for path in reversed(list_checkpoints(folder)):
-        info = read_checkpoint_info(path)
-        if info is not None:
-            tags = tuple(name.removesuffix(".pt") for name, target in links.items() if target == path.name)
-            rows.append(CheckpointRow(path, info.step, tags, info.successes, info.episodes, info.created, info.size))
-    return tuple(rows)

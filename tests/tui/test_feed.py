@@ -11,8 +11,9 @@ import pytest
 from textual.message import Message
 
 from pidec_train.protocol.errors import PidecError
+from pidec_tui.checkpointrows import checkpoint_rows
 from pidec_tui.faults import Behind
-from pidec_tui.feed import Feed, checkpoint_rows
+from pidec_tui.feed import Feed
 from pidec_tui.manager.gpus import GpuMonitor
 from pidec_tui.manager.jobs import JobState
 from pidec_tui.messages import (

@@ -14,7 +14,7 @@ from textual.pilot import Pilot
 
 from pidec_tui.charts.chart import as_text, draw
 from pidec_tui.charts.series import Axes, Series
-from pidec_tui.feed import checkpoint_rows
+from pidec_tui.checkpointrows import checkpoint_rows
 from pidec_tui.messages import Trouble
 from pidec_tui.screens.form import FormScreen
 from pidec_tui.screens.main import MainScreen

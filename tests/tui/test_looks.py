@@ -1,0 +1,79 @@
+"""When the feed looks: a trainer beside an open dashboard is not slowed, and who sits there sees what is new."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from pidec_tui.looks import ATTENDED, LEAVES, UNATTENDED, Looks
+from tests.tui.scene import Scene, app_of, settled
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_screen_that_nobody_sits_at_is_looked_after_less_often() -> None:
+    """Else a dashboard that is open all night takes a percent of the trainer beside it."""
+    clock = Clock()
+    looks = Looks(clock)
+    assert looks.pause() == ATTENDED
+    clock.now += LEAVES
+    assert looks.pause() == UNATTENDED
+    looks.touched()
+    assert looks.pause() == ATTENDED
+
+
+def test_who_returns_sees_what_is_new_at_once() -> None:
+    """Else the first key after a pause would be about a picture of seconds ago."""
+    clock = Clock()
+    looks = Looks(clock)
+    clock.now += LEAVES
+    looks.touched()
+    begun = time.monotonic()
+    assert looks.next()
+    assert time.monotonic() - begun < ATTENDED / 2
+
+
+def test_a_look_waits_for_a_screen_that_is_slower() -> None:
+    """Else what was found piles up, memory grows, and the screen shows what was long ago."""
+    looks = Looks()
+    told: list[str] = []
+    looks.told_by(told.append)("news")
+    assert told == ["news"]
+    looks.at_once()
+    went = threading.Event()
+    thread = threading.Thread(target=lambda: (looks.next(), went.set()))
+    thread.start()
+    assert not went.wait(0.2)
+    looks.drawn()
+    assert went.wait(1.0)
+    thread.join()
+
+
+def test_it_ends_while_it_waits_for_the_screen() -> None:
+    """Else `q` leaves a process behind."""
+    looks = Looks()
+    ended: list[bool] = []
+    looks.told_by(lambda _: None)("news")
+    looks.at_once()
+    thread = threading.Thread(target=lambda: ended.append(looks.next()))
+    thread.start()
+    looks.end()
+    thread.join(1.0)
+    assert ended == [False]
+
+
+async def test_a_key_says_that_somebody_is_there(scene: Scene) -> None:
+    """Else the dashboard stays slow under its user's hands."""
+    app = app_of(scene)
+    async with app.run_test(size=(160, 45)) as pilot:
+        await settled(pilot)
+        looks = app.feed._looks
+        looks._touched -= LEAVES
+        assert looks.pause() == UNATTENDED
+        await pilot.press("j")
+        assert looks.pause() == ATTENDED
