@@ -24,12 +24,13 @@ from .cli_common import (
     open_manager,
     say,
     values_of,
+    warn_of_other_queue,
     workspace,
 )
 from .jobs import Job, JobState
 from .manager import Manager, repair_workspace
 from .presets import broken_presets, list_presets, load_preset
-from .statedir import Places
+from .statedir import STATE_DIR_ENV, Places, forced_state_dir
 from .sweep import combinations
 
 POLL_S = 0.2
@@ -180,7 +181,8 @@ def list_jobs(options: Options) -> int:
         if hidden:
             say(f"and {len(hidden)} more that are finished: pidec-jobs list --all")
         if manager.places.elsewhere:
-            say(f"{manager.workspace.root} is on a network file system: the job log is in {manager.state_dir}")
+            why = f"${STATE_DIR_ENV} says so" if forced_state_dir() else "the workspace is on a network file system"
+            say(f"the job log is in {manager.state_dir}: {why}")
     return 0
 
 
@@ -297,7 +299,9 @@ def checkpoints(options: Options) -> int:
 
 
 def repair(options: Options) -> int:
-    report = repair_workspace(Places.of(find_workspace(options.workspace)))
+    places = Places.of(find_workspace(options.workspace))
+    warn_of_other_queue(places)
+    report = repair_workspace(places)
     for folder in report.unreadable:
         say(f"warning: {folder} has no usable spec.json and was left out")
     if report.set_aside:

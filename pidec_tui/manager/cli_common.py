@@ -16,8 +16,10 @@ from . import cli_output as output
 from .environment import missing_keys
 from .jobs import Job
 from .manager import Manager
+from .otherqueue import check_other_queue
 from .settings import toml_value
 from .specs import missing_files
+from .statedir import Places
 from .sweep import takes_text
 
 Options = argparse.Namespace
@@ -47,9 +49,18 @@ def open_manager(options: Options, *, make: bool = False) -> Iterator[Manager]:
         )
     manager = Manager.open(options.workspace)
     try:
+        warn_of_other_queue(manager.places)
         yield manager
     finally:
         manager.close()
+
+
+def warn_of_other_queue(places: Places) -> None:
+    """Say whether another runner works for the same workspace."""
+    try:
+        check_other_queue(places)
+    except PidecError as error:
+        say(f"warning: {error.line()}")
 
 
 def ensure_runner(manager: Manager, options: Options) -> None:

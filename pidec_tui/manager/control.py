@@ -13,7 +13,7 @@ from pidec_train.protocol.errors import RunFailed
 
 from . import locks
 from .environment import for_runner
-from .statedir import Places
+from .statedir import STATE_DIR_ENV, Places
 
 START_S = 20.0
 STOP_S = 20.0
@@ -44,7 +44,7 @@ def ensure_runner(places: Places) -> int:
             stdout=log,
             stderr=log,
             cwd=places.state_dir,
-            env=for_runner(os.environ),
+            env=_environment(places),
             start_new_session=True,
         )
     finally:
@@ -74,6 +74,15 @@ def stop_runner(places: Places) -> bool:
             return True
         time.sleep(0.02)
     raise RunFailed(f"the runner (process {pid}) does not end", f"Its log is {places.runner_log}")
+
+
+def _environment(places: Places) -> dict[str, str]:
+    """The runner is told where this queue is: it starts in another folder, where a relative path is another place."""
+    environ = for_runner(os.environ)
+    environ.pop(STATE_DIR_ENV, None)
+    if places.elsewhere:
+        environ[STATE_DIR_ENV] = str(places.state_dir.parent)
+    return environ
 
 
 def _last_line(places: Places) -> str:

@@ -27,7 +27,7 @@ class Lease:
     def __init__(self, places: Places) -> None:
         self._needed = places.elsewhere
         self._path = places.workspace.jobs / "runner.json"
-        self._me = {"host": socket.gethostname(), "machine": _machine()}
+        self._me = {"host": socket.gethostname(), "machine": machine()}
         self._beaten = -BEAT_S
 
     def beat(self) -> None:
@@ -67,7 +67,7 @@ def beats(places: Places, attempt: Path) -> bool:
         return False
 
 
-def _machine() -> str:
+def machine() -> str:
     """Names the kernel and the container: neither locks nor process ids reach from one to another."""
     try:
         namespace = os.readlink("/proc/self/ns/pid")

@@ -31,6 +31,7 @@ from .lanes import GpuLane, Slot
 from .lease import Lease
 from .locks import Lock
 from .metriclog import MetricLog
+from .otherqueue import QueueNote, check_other_queue
 from .queueing import write_spec_of
 from .sampling import Sampler
 from .settings import Settings, load_settings
@@ -277,12 +278,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = load_settings(places.workspace.jobs)
         runner = Runner(places, repair.open_log(places), settings, GpuMonitor(), lease)
         log.info("runner %d of %s", os.getpid(), places.workspace.root)
+        try:
+            check_other_queue(places)
+        except PidecError as error:
+            log.warning("%s", error)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: runner.stop())
         lock.write(str(os.getpid()))
+        note = QueueNote(places)
+        note.put_down()
         try:
             runner.run()
         finally:
+            note.take_away()
             lease.release()
             lock.release()  # a thread that hangs in the driver can keep this process from ending, and the lock with it
     except (PidecError, OSError) as error:

@@ -26,6 +26,12 @@ _LOCAL_FUSE = frozenset({"fuseblk", "fuse.fuse-overlayfs", "fuse.lxcfs"})
 Mounts = Sequence[tuple[str, str]]  # (mount point, file system type)
 
 
+def forced_state_dir() -> Path | None:
+    """`$PIDEC_STATE_DIR`, None if it is not set. A relative one counts from this process's folder."""
+    forced = os.environ.get(STATE_DIR_ENV)
+    return Path(forced).expanduser().absolute() if forced else None
+
+
 def is_network(fstype: str) -> bool:
     """Whether files of this type may be seen from two machines. FUSE counts, unless known to be local."""
     fstype = fstype.lower()
@@ -65,7 +71,7 @@ def choose_state_dir(workspace: Path, mounts: Mounts | None = None) -> Path:
     set, whatever the file system.
     """
     mounts = read_mounts() if mounts is None else mounts
-    if os.environ.get(STATE_DIR_ENV) or is_network(fstype_of(workspace, mounts)):
+    if forced_state_dir() is not None or is_network(fstype_of(workspace, mounts)):
         return local_state_dir(workspace, mounts)
     return workspace / "jobs"
 
@@ -77,10 +83,13 @@ def local_state_dir(workspace: Path, mounts: Mounts | None = None) -> Path:
     where the home folder is on the network.
     """
     mark = hashlib.sha256(os.path.realpath(workspace).encode()).hexdigest()[:16]
-    forced = os.environ.get(STATE_DIR_ENV)
-    if forced:
-        return Path(forced).expanduser().absolute() / mark
-    home = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser().absolute() / "pidec"
+    forced = forced_state_dir()
+    if forced is not None:
+        return forced / mark
+    home = Path(os.environ.get("XDG_STATE_HOME") or "").expanduser()
+    if not home.is_absolute():  # the standard has such a one ignored
+        home = Path("~/.local/state").expanduser()
+    home /= "pidec"
     if is_network(fstype_of(home, read_mounts() if mounts is None else mounts)):
         home = Path("/var/tmp") / f"pidec-{os.getuid()}"
     return home / mark
