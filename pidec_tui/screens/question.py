@@ -12,10 +12,13 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from ..bound import answers
+from .base import PidecScreen
 
 
 class Question(ModalScreen[bool]):
     """Asks; `y` says yes, everything else that closes it says no."""
+
+    HORIZONTAL_BREAKPOINTS = PidecScreen.HORIZONTAL_BREAKPOINTS  # a text of its usual width was cut at the floor
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "yes", id="question.yes"),

@@ -151,3 +151,14 @@ def test_a_locale_without_utf8_is_no_traceback(scene: Scene, monkeypatch: pytest
     assert door.main(["--once", "--workspace", str(scene.manager.workspace.root)]) == 0
     sys.stdout.flush()
     assert f"{GLYPHS['running']} running" in raw.getvalue().decode("utf-8")
+
+
+@pytest.mark.parametrize("keys", [("c",), ("question_mark",), ("B",), ("O",)])
+async def test_what_lies_over_the_screen_is_whole_on_the_smallest_terminal(scene: Scene, keys: tuple[str, ...]) -> None:
+    """Lost: the end of every line of a question before something that cannot be undone; the ids in the help."""
+    busy(scene)
+    async with app_of(scene).run_test(size=(60, 18)) as pilot:
+        await go(pilot, 3)
+        await pressed(pilot, *keys)
+        box = pilot.app.screen.query_one(".box")
+        assert box.region.right <= 60 and all(each.region.right <= box.region.right - 1 for each in box.query("Static"))
