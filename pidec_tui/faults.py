@@ -14,15 +14,18 @@ from .manager.host import disk_free
 from .manager.ingest import CHUNK
 from .manager.jobs import Job, JobState
 from .manager.manager import Manager
+from .manager.otherqueue import check_other_queue
+from .manager.statedir import Places
 
 FULL = 1 << 20  # bytes that are left of a disk on which no job log grows
 BEHIND_S = 10.0  # for which nothing is taken in of what a run writes; a runner looks twice a second
 
 
 def check_workspace(root: Path) -> None:
-    """Raises PidecError where the workspace's folder is gone."""
+    """Raises PidecError where the workspace's folder is gone, or a runner works for it from another queue."""
     if not root.is_dir():
         raise PidecError(f"{root} is gone", "What is shown was read before; a disk that was unmounted may come back")
+    check_other_queue(Places.of(root))
 
 
 def check_run_folder(manager: Manager, job: Job) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pidec_train.protocol.errors import PidecError
+from pidec_tui.faults import check_workspace
 from pidec_tui.manager.jobs import JobState
 from pidec_tui.manager.manager import Manager
 from pidec_tui.manager.otherqueue import check_other_queue
@@ -91,7 +92,7 @@ def test_notes_of_the_dead_of_other_machines_and_of_copies_are_no_news(manager: 
     """Lost: a warning that is always there, and read by nobody."""
     other.ensure_runner()
     with pytest.raises(PidecError, match="second queue"):
-        check_other_queue(manager.places)
+        check_workspace(manager.workspace.root)  # as the dashboard does
     (note,) = manager.workspace.jobs.glob("runner-*.json")
     true = json.loads(note.read_text())
     for wrong in ({"machine": "another boot"}, {"workspace": "/somewhere/else"}, {"state_dir": 3}):
