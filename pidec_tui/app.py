@@ -302,8 +302,8 @@ class PidecApp(Notices):
             self._go_on_in_series()
 
     def on_lines_read(self, message: LinesRead) -> None:
-        self.board.lines = message.lines
-        self._tell("lines")
+        before, self.board.lines = self.board.stalled(), message.lines
+        self._tell("lines" if self.board.stalled() == before else "queue")
 
     def on_ranking_read(self, message: RankingRead) -> None:
         if message.metric == self.board.ranking.metric:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .charts.series import Curve, XKind
 from .manager.gpus import GpuSample
+from .manager.health import STALLED
 from .manager.host import HostSample
 from .manager.jobs import Job, JobEvent
 from .manager.overview import JobLine
@@ -175,6 +176,14 @@ class Board:
             shown = ranked(shown, self.ranking)
         self._shown = self.jobs, others, self.ranking, shown
         return shown
+
+    def stalled(self) -> set[int]:
+        """Jobs that should log something, and do not."""
+        return {job_id for job_id, line in self.lines.items() if line.health == STALLED}
+
+    def activity_of(self, job_id: int) -> Activity | None:
+        """Its rate and its end; a run that has stalled has neither, whatever its last row said."""
+        return None if job_id in self.stalled() else self.activity.get(job_id)
 
     def select(self, job_id: int | None) -> None:
         """Another job: what is shown of the old one goes."""

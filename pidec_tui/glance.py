@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from rich.text import Text
@@ -33,7 +34,8 @@ def newest_start(jobs: Sequence[Job]) -> tuple[float, int] | None:
 
 
 def glance(board: Board, now: float, colours: Colours, width: int, most: int, *, key: Keys) -> list[Text]:
-    """A line (two on a narrow terminal) for each run that goes on, the newest first, and one for what comes next.
+    """A line (two on a narrow terminal) for each run that goes on: the newest, those in trouble, the others; and one
+    for what comes next.
 
     Args:
         most: of runs that get a line.
@@ -43,14 +45,28 @@ def glance(board: Board, now: float, colours: Colours, width: int, most: int, *,
     if not jobs:
         return []
     active = sorted((job for job in jobs if job.state.active), key=_begun, reverse=True)
+    active[1:] = sorted(active[1:], key=lambda job: not _trouble(board, job))
     lines = [line for job in active[:most] for line in _run_lines(job, board.lines.get(job.id), now, colours, width)]
     if not active:
         lines.append(_nothing(board, now, colours))
-    more = f"and {len(active) - most} more that run" if len(active) > most else ""
-    lines.append(_next_line(board, colours, more, key))
+    lines.append(_next_line(board, colours, _others(board, active[most:]), key))
     for line in lines:
         line.truncate(width, overflow="ellipsis")
     return lines
+
+
+def _trouble(board: Board, job: Job) -> str:
+    """The word for it; "" of a run that is well, or of which nothing is known yet."""
+    line = board.lines.get(job.id)
+    return line.health if line and line.health not in (HEALTHY, BEGINS) else ""
+
+
+def _others(board: Board, jobs: Sequence[Job]) -> str:
+    """How many runs have no line of their own, and how many of those are in trouble; "" if there are none."""
+    if not jobs:
+        return ""
+    words = Counter(word for job in jobs if (word := _trouble(board, job)))
+    return ", ".join([f"and {len(jobs)} more that run", *(f"{count} {word}" for word, count in words.items())])
 
 
 def _begun(job: Job) -> float:

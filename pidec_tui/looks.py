@@ -1,5 +1,5 @@
-"""When the feed looks: once a second while somebody is at the keys, less often behind their back, and never faster than
-the screen draws what it found."""
+"""When the feed looks: once a second while somebody is at the keys, ever less often after the last one, and never
+faster than the screen draws what it found."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import TypeVar
 News = TypeVar("News")
 
 ATTENDED = 1.0  # seconds between two looks; after a key that changes something it looks at once
-# Nobody may sit there: a dashboard that is open all day must cost the trainer beside it nothing that can be measured.
-UNATTENDED = 3.0
-LEAVES = 60.0  # seconds without a key, the mouse or the terminal's focus after which nobody sits there
+# A dashboard that is open all day must cost the trainer beside it nothing that can be measured: the longer no key, no
+# mouse and no focus came, the longer the pause, a part of that time.
+UNATTENDED = 5.0
+PART = 1 / 30
 SLOWEST = 5.0  # seconds that a look waits for the screen: one that is stuck must not stop alerts for ever
 
 
@@ -32,11 +33,11 @@ class Looks:
 
     def pause(self) -> float:
         """Seconds until the next look, if nothing asks for an earlier one."""
-        return ATTENDED if self._clock() - self._touched < LEAVES else UNATTENDED
+        return min(max((self._clock() - self._touched) * PART, ATTENDED), UNATTENDED)
 
     def touched(self) -> None:
         """Somebody is there. One who returns sees what is new at once."""
-        returned = self.pause() != ATTENDED
+        returned = self.pause() > ATTENDED
         self._touched = self._clock()
         if returned:
             self._wanted.set()

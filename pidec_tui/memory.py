@@ -16,6 +16,7 @@ from .board import Board, BrowserChoices, ChartChoices, Layout, WatchChoices
 from .charts.series import KINDS, XKind
 from .manager.statedir import local_state_dir, make_private
 from .overlay import Key, members
+from .ranking import Ranking
 
 VERSION = 1
 _LARGEST = 1_000_000  # bytes; what is larger was not written by this
@@ -28,6 +29,7 @@ class Remembered:
 
     Attributes:
         workspace: for the people who read it; the folder's name is a hash.
+        ranked_by: the metric that the queue is sorted by.
         selected: the job that the user chose by hand; None: the cursor follows the newest run.
         theme: chosen in the palette; None: as the terminal is.
     """
@@ -50,6 +52,8 @@ class Remembered:
     arrangement: str = "list"
     filter: str = ""
     foreign: bool = False
+    ranked_by: str = ""
+    ranked_turned: bool = False
     speed: float = 1.0
     frames: int = WatchChoices.frames
     theme: str | None = None
@@ -206,6 +210,8 @@ def snapshot(board: Board, theme: str | None, before: Remembered) -> Remembered:
         arrangement=browser.arrangement,
         filter=browser.filter,
         foreign=browser.foreign,
+        ranked_by=board.ranking.metric,
+        ranked_turned=board.ranking.turned,
         speed=board.watching.speed,
         frames=board.watching.frames,
         theme=theme,
@@ -222,6 +228,7 @@ def restore(board: Board, was: Remembered) -> None:
     board.charts = ChartChoices(list(was.pins), was.x, was.smooth, was.clip, was.marks, dict(was.log_y))
     board.layout = Layout(was.tab, was.middle)
     board.browser = BrowserChoices(was.sort, was.turned, was.arrangement, was.filter, was.foreign)
+    board.ranking = Ranking(was.ranked_by, was.ranked_turned)
     board.watching = WatchChoices(was.speed, was.frames)
     board.dismissed = set(was.dismissed)
 

@@ -11,6 +11,7 @@ from . import theme
 from .glance import newest_start
 from .memory import Memory, Remembered, restore, restore_jobs, snapshot
 from .messages import Refused
+from .ranking import weight_of
 
 if TYPE_CHECKING:
     from .app import PidecApp
@@ -53,6 +54,8 @@ class Remembering:
         chosen = restore_jobs(board, memory.first)
         if board.overlay.marked:
             self._app.feed.beside(board.overlay.order())
+        if board.ranking.metric:
+            self._app.feed.rank(board.ranking.metric, weight_of(board.ranking.metric, board.charts.smooth))
         if chosen is not None:
             board.follow = False
             return chosen

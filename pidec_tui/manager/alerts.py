@@ -47,7 +47,7 @@ def findings(pulse: Pulse, job: Job, settings: Settings, known: Container[Key] =
     found: dict[Key, str] = {}
     for key, text in (
         ((SLOW, ""), _slow(pulse, settings, (SLOW, "") in known)),
-        ((PLATEAU, pulse.loss_name), _flat_loss(pulse, job, settings)),
+        ((PLATEAU, pulse.loss_name), _flat_loss(pulse, job, settings, (PLATEAU, pulse.loss_name) in known)),
         ((PLATEAU, EVAL_SUCCESS_RATE), flat_success(pulse, settings)),
     ):
         if text:
@@ -115,16 +115,21 @@ class FlatLoss:
     margin: float
 
 
-def _flat_loss(pulse: Pulse, job: Job, settings: Settings) -> str:
-    flat = flat_loss(pulse, job, settings)
+def _flat_loss(pulse: Pulse, job: Job, settings: Settings, known: bool) -> str:
+    flat = flat_loss(pulse, job, settings, known=known)
     if flat is None:
         return ""
     changed = f"changed by {flat.change:+.2g} ± {flat.margin:.2g}"
     return f"{flat.name} flat for {flat.steps:,.0f} steps: {flat.level:.4g}, {changed}"
 
 
-def flat_loss(pulse: Pulse, job: Job, settings: Settings) -> FlatLoss | None:
-    """The halves of the newest third differ by less than its noise, and by less than what would matter."""
+def flat_loss(pulse: Pulse, job: Job, settings: Settings, *, known: bool = False) -> FlatLoss | None:
+    """The halves of the newest third differ by less than its noise, and by less than what would matter.
+
+    Args:
+        known: it was flat at the last look; then it is until the change is both beyond the noise and one that matters.
+            Noise alone leaves its interval at one look in twenty, and would raise the alert again and again.
+    """
     line = pulse.lines.get(pulse.loss_name)
     if line is None or pulse.loss_name == TRAIN_QF_LOSS or not settings.plateau_minutes or len(line.steps) < 6 * BLOCKS:
         return None  # critics chase a target that moves: their loss says nothing of how well it learns
@@ -137,7 +142,8 @@ def flat_loss(pulse: Pulse, job: Job, settings: Settings) -> FlatLoss | None:
     change = statistics.fmean(second) - statistics.fmean(first)
     margin = T_95 * math.sqrt((statistics.variance(first) + statistics.variance(second)) / (BLOCKS // 2))
     level = abs(statistics.fmean(means))
-    if abs(change) >= margin or abs(change) + margin >= TOLERANCE * level:
+    in_noise, matters = abs(change) < margin, TOLERANCE * level
+    if not (in_noise or abs(change) < matters if known else in_noise and abs(change) + margin < matters):
         return None
     steps = line.steps[-1] - line.steps[begin]
     return FlatLoss(pulse.loss_name, steps, line.times[begin], level, change, margin)

@@ -16,9 +16,9 @@ from .pulse import Pulse
 if TYPE_CHECKING:
     from .settings import Settings
 
-HEALTHY, BEGINS = "healthy", "begins"
+HEALTHY, BEGINS, STALLED = "healthy", "begins", "stalled"
 # Of several troubles the worst is told.
-WORDS = {alerts.NAN: "NaN", alerts.STALLED: "stalled", alerts.SLOW: "slow", alerts.PLATEAU: "plateau"}
+WORDS = {alerts.NAN: "NaN", alerts.STALLED: STALLED, alerts.SLOW: "slow", alerts.PLATEAU: "plateau"}
 
 
 @dataclass(frozen=True)

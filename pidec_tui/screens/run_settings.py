@@ -60,12 +60,13 @@ class RunSettings(PidecScreen):
 
 def differing(columns: Sequence[Sequence[Mapping[str, Any]]]) -> list[tuple[str, list[list[Any]]]]:
     """Settings that are not the same in all configs, in the order in which they come up; of each column its values,
-    each once; `...` stands for a config without that setting."""
+    each once; `...` stands for a config without that setting, which is not told from one that leaves it at none."""
     configs = [config for column in columns for config in column]
     found = []
     for name in dict.fromkeys(name for config in configs for name in config):
         values = [_once(config.get(name, ...) for config in column) for column in columns]
-        if len(_once(value for column in values for value in column)) > 1:
+        told = _once(None if value is ... else value for column in values for value in column)
+        if len(told) > 1:
             found.append((name, values))
     return found
 

@@ -156,7 +156,7 @@ class QueueTable(RowList, inherit_bindings=False):
 
     def _parts(self, place: int, width: int) -> list[Part]:
         job, board = self._jobs[place], self._board
-        activity, letter = board.activity.get(job.id), board.overlay.letter(job)
+        activity, letter = board.activity_of(job.id), board.overlay.letter(job)
         value = ranked_text(board.ranking, job.id)
         told = (activity, letter, value, self._now // 60, self._columns, self.app.theme)
         known = self._told.get(job.id)

@@ -138,6 +138,28 @@ def test_a_flat_loss_is_measured_against_its_noise() -> None:
     assert kinds(pulse("train/loss", flat), Settings(plateau_minutes=0)) == []
 
 
+def test_a_flat_loss_is_told_once_whatever_its_noise() -> None:
+    """Lost: the attention of who is told ten times in half an hour that the same loss is flat."""
+    draw, made, known = random.Random(3), Pulse(), set[alerts.Key]()
+    short, told = Settings(plateau_minutes=1), 0
+    for _ in range(900):
+        pulse("train/loss", [0.05 + 0.001 * draw.random()], every=1, step=1, of=made)
+        now = set(findings(made, JOB, short, known))
+        told, known = told + len(now - known), now
+    assert told == 1
+    pulse("train/loss", [0.045 + 0.001 * draw.random() for _ in range(150)], every=1, step=1, of=made)
+    assert findings(made, JOB, short, known) == {}, "a tenth less is not flat, noise or not"
+
+
+def test_a_run_that_has_stalled_has_neither_rate_nor_end() -> None:
+    """Lost: that nobody waits until 21:56 for a run that does nothing."""
+    made = pulse("throughput/iters_per_min", [1000.0] * 20, every=10)
+    checkup = Checkup(1)
+    well, silent = (line_of(JOB, made, checkup, USUAL, NOW + 190 + late) for late in (10, 1300))
+    assert (well.health, well.rate) == ("healthy", 1000.0) and well.ends is not None
+    assert (silent.health, silent.rate, silent.against_median, silent.ends) == ("stalled", None, None, None)
+
+
 def test_the_largest_values_that_are_taken_in_can_be_judged() -> None:
     """Lost: every runner of a workspace in which a command's loss has exploded: each one dies of the sum of squares."""
     exploded = [MOST * (-1) ** (place // 3) for place in range(300)]

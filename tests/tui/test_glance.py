@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from pidec_tui.board import Board
+from pidec_tui.board import Activity, Board
+from pidec_tui.charts.ticks import number
 from pidec_tui.glance import glance
 from pidec_tui.manager.jobs import Attempt, Job, JobState
 from pidec_tui.manager.overview import JobLine
+from pidec_tui.messages import LinesRead
 from pidec_tui.screens.main import MainScreen
-from tests.tui.pressing import board_of, keys, notices, queue_of
+from tests.tui.pressing import board_of, notices, queue_of
 from tests.tui.scene import DIFFUSION, NOW, Scene, app_of, busy, pressed, settled
 from tests.tui.test_sentences import JOB
 
@@ -70,7 +72,42 @@ def test_nothing_runs_and_many_run() -> None:
     assert said(board()) == []
 
 
-@keys("queue.follow")
+def test_runs_in_trouble_come_before_those_that_are_well() -> None:
+    """Lost: a night in which the run that had stalled was one of "3 more"."""
+    several = [replace(RUNNING, id=n, attempts=(Attempt(1, "running", NOW - n),)) for n in (1, 2, 3, 4)]
+    words = ("healthy", "healthy", "stalled", "slow")
+    lines = {f"line{job.id}": JobLine(job, health=word) for job, word in zip(several, words, strict=True)}
+    shown = said(board(*several, **lines), most=2)
+    assert [line[2] for line in shown[:2]] == ["1", "3"], "the newest stays first: it is what the cursor follows"
+    assert "and 2 more that run, 1 slow" in shown[2]
+
+
+def test_the_queue_tells_no_end_of_a_run_that_has_stalled() -> None:
+    """Lost: trust in all other ends."""
+    what = board(RUNNING, a=replace(LINE, health="stalled"))
+    what.activity = {RUNNING.id: Activity(1393.0, NOW + 3480)}
+    assert what.activity_of(RUNNING.id) is None
+    what.lines = {RUNNING.id: LINE}
+    assert what.activity_of(RUNNING.id) == Activity(1393.0, NOW + 3480)
+
+
+async def test_a_run_that_stalls_loses_its_rate_on_the_screen(scene: Scene) -> None:
+    """Lost: the queue goes on to show the rate of half an hour ago, as a run that is silent changes nothing."""
+    busy(scene)
+    app = app_of(scene)
+    async with app.run_test(size=(160, 45)) as pilot:
+        await settled(pilot)
+        (active,) = (job for job in board_of(pilot).jobs if job.state is JobState.running)
+        figures = number(board_of(pilot).activity[active.id].rate)
+        assert figures in queue_of(pilot).text(active.id)
+        drawn = len(pilot.app.export_screenshot(simplify=True).split(figures))
+        app.post_message(LinesRead({active.id: JobLine(active, health="stalled")}))
+        await pilot.pause()
+        await pilot.pause()
+        assert figures not in queue_of(pilot).text(active.id)
+        assert len(pilot.app.export_screenshot(simplify=True).split(figures)) < drawn
+
+
 async def test_the_cursor_follows_what_begins_until_it_is_moved(scene: Scene) -> None:
     """Lost: the newest run, to who just looks; and the job that is looked at, to who has chosen one."""
     busy(scene)

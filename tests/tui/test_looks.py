@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from pidec_tui.looks import ATTENDED, LEAVES, UNATTENDED, Looks
+from pidec_tui.looks import ATTENDED, UNATTENDED, Looks
 from tests.tui.scene import Scene, app_of, settled
 
 
@@ -21,7 +21,11 @@ def test_a_screen_that_nobody_sits_at_is_looked_after_less_often() -> None:
     clock = Clock()
     looks = Looks(clock)
     assert looks.pause() == ATTENDED
-    clock.now += LEAVES
+    clock.now += 30
+    assert looks.pause() == ATTENDED
+    clock.now += 30
+    assert looks.pause() == 2 * ATTENDED
+    clock.now += 3600
     assert looks.pause() == UNATTENDED
     looks.touched()
     assert looks.pause() == ATTENDED
@@ -31,7 +35,7 @@ def test_who_returns_sees_what_is_new_at_once() -> None:
     """Else the first key after a pause would be about a picture of seconds ago."""
     clock = Clock()
     looks = Looks(clock)
-    clock.now += LEAVES
+    clock.now += 3600
     looks.touched()
     begun = time.monotonic()
     assert looks.next()
@@ -73,7 +77,7 @@ async def test_a_key_says_that_somebody_is_there(scene: Scene) -> None:
     async with app.run_test(size=(160, 45)) as pilot:
         await settled(pilot)
         looks = app.feed._looks
-        looks._touched -= LEAVES
+        looks._touched -= 3600
         assert looks.pause() == UNATTENDED
         await pilot.press("j")
         assert looks.pause() == ATTENDED

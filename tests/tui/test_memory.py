@@ -34,6 +34,7 @@ async def test_a_dashboard_comes_back_as_it_was_left(scene: Scene) -> None:
         await settled(pilot)
         await pressed(pilot, "j", "m", "k", "m", "p", "j", "space")
         await pressed(pilot, "o", "j", "p", "s", "x", "x", "c", "m", "y", "escape")
+        await pressed(pilot, "s", "s", "S")
         await pressed(pilot, "b", "s", "S", "t", "slash", *"peg", "enter")
         pilot.app.theme = "pidec-light"
         left = board_of(pilot)
@@ -49,6 +50,8 @@ async def test_a_dashboard_comes_back_as_it_was_left(scene: Scene) -> None:
         assert (board.overlay.marked, board.overlay.baseline) == (left.overlay.marked, left.overlay.baseline)
         assert len(board.overlay.marked) == 2 and board.overlay.baseline is not None
         assert board.browser == left.browser
+        assert (board.ranking.metric, board.ranking.turned) == ("train/loss", True)
+        assert board.ranking.values == left.ranking.values and board.ranking.values, "they are read again"
         assert (board.browser.filter, board.browser.arrangement, board.browser.turned) == ("peg", "runs", True)
         assert board.layout.middle == 1 and pilot.app.theme == "pidec-dark"  # PIDEC_THEME of the tests asks for dark
         await pressed(pilot, "b")

@@ -295,6 +295,7 @@ def test_what_counts_as_a_difference() -> None:
     assert differing([[first], [second]]) == [("lr", [[1.0], [2.0]]), ("gamma", [[0.9], [...]])]
     assert differing([[first, second], [first]]) == [("lr", [[1.0, 2.0], [1.0]]), ("gamma", [[0.9, ...], [0.9]])]
     assert differing([[first], [dict(first)]]) == []
+    assert differing([[{"lr": 1.0, "extend_to": None}], [{"lr": 1.0}]]) == [], "a row that looks the same on both sides"
 
 
 def test_picture(snap_compare: Any, scene: Scene) -> None:
