@@ -52,7 +52,7 @@ class CompareScreen(PidecScreen):
 
     def on_mount(self) -> None:
         colours, root = self.app.theme_variables, self.door.manager.workspace.root
-        title = Text("compare", "bold", no_wrap=True, overflow="ellipsis")
+        title = Text("compare", "bold")
         self.query_one("#compare-title", Static).update(
             title.append(f"  {self._offer()}", f"not bold {colours['muted']}")
         )

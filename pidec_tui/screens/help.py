@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from rich.console import RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
@@ -81,7 +81,7 @@ def help_table(app: App[object], screen: Screen[object]) -> Table:
             shown = binding.key_display or app.get_key_display(binding)
             if shown not in keys:
                 keys.append(shown)
-    table = Table.grid(padding=(0, 3, 0, 0))
+    table = Table.grid("", "", Column(no_wrap=True), padding=(0, 3, 0, 0))  # an id that is cut can be put into no file
     for group, title in GROUPS.items():
         if group not in groups:
             continue
