@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import re
 import sys
@@ -160,7 +161,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"pidec-jobs: {error}", file=sys.stderr)
+        gone = error.errno == errno.ENOENT and error.filename is None  # of os.getcwd, which names none
+        text = "the folder that you are in is gone. cd to another one" if gone else str(error)
+        print(f"pidec-jobs: {text}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_STOPPED

@@ -61,8 +61,9 @@ def add(options: Options) -> int:
             jobs = manager.add_preset_jobs(
                 chosen, values, sweep=combinations(preset.kind, options.sweep, values), **how
             )
-        ensure_runner(manager, options)
-        return made(options, jobs, first=len(jobs) > 1 and not (options.sweep and jobs[0].group_name))
+        made(options, jobs, first=len(jobs) > 1 and not (options.sweep and jobs[0].group_name))
+        ensure_runner(manager, options)  # last: who only reads that no runner came up would queue it once more
+    return 0
 
 
 def clone(options: Options) -> int:
@@ -78,8 +79,9 @@ def clone(options: Options) -> int:
             held=options.held,
             sweep=combinations(job.kind, options.sweep, values),
         )
+        made(options, jobs)
         ensure_runner(manager, options)
-        return made(options, jobs)
+    return 0
 
 
 def cancel(options: Options) -> int:

@@ -90,7 +90,7 @@ def values_of(kind: str, words: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def made(options: Options, jobs: Sequence[Job], *, first: bool = False) -> int:
+def made(options: Options, jobs: Sequence[Job], *, first: bool = False) -> None:
     """Say which jobs were queued, and what may go wrong with them; `first`: the others come after the first one."""
     for job in jobs:
         _warn(job)
@@ -98,14 +98,13 @@ def made(options: Options, jobs: Sequence[Job], *, first: bool = False) -> int:
     if options.json:
         group = {"ids": [job.id for job in own], "group": own[-1].group_name} if own[-1].group_name else {}
         output.as_json({"id": own[-1].id, **({"first": jobs[0].id} if first else {}), **group})
-        return 0
+        return
     for job in jobs:
         waits = f", waiting for {job.waiting_for}" if job.waiting_for else ""
         print(f"job {job.id} {job.state}: {job.name}{waits}{because(job)}")
     if len(own) > 1:
         name = own[0].group_name
         say(f'{len(own)} jobs, group "{name}": pidec-jobs cancel --group "{name}" would cancel them all')
-    return 0
 
 
 def _warn(job: Job) -> None:

@@ -24,12 +24,13 @@ from .manager import Manager
 from .overview import JobLine, Overview
 
 EVERY_S = 2.0
+LONGEST_S = 86400.0
 FINISHED_SHOWN = 5
 _COLUMNS = ("id", "name", "state", "health", "step", "done", "per min", "of median", "loss", "success", "ends")
 
 
 def top(options: Options) -> int:
-    if options.every <= 0:
+    if not 0 < options.every <= LONGEST_S:  # NaN is in no range
         raise PidecError(f"--every {options.every:g}: there is no such pause", "2 is the default, in seconds")
     with open_manager(options) as manager:
         overview = Overview(manager)

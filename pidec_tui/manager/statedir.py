@@ -116,10 +116,12 @@ def make_private(folder: Path) -> None:
 
 
 def _unwritable(folder: Path, why: str) -> PidecError:
-    return PidecError(
-        f"the folder {folder} cannot be written: {why}",
-        "Choose a workspace that you own with --workspace DIR or PIDEC_WORKSPACE",
-    )
+    forced = forced_state_dir()
+    if forced is not None and folder.is_relative_to(forced):
+        hint = f"Set {STATE_DIR_ENV} to a folder that you own, or to none"
+    else:
+        hint = "Choose a workspace that you own with --workspace DIR or PIDEC_WORKSPACE"
+    return PidecError(f"the folder {folder} cannot be written: {why}", hint)
 
 
 @dataclass(frozen=True)

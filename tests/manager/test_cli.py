@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -307,3 +308,37 @@ def test_help_names_every_command(jobs: Shell) -> None:
     text = jobs("--help").stdout
     for name in ("add", "list", "show", "log", "metrics", "cancel", "retry", "hold", "release", "edit", "move", "wait"):
         assert re.search(rf"^ +{name} ", text, re.M), name
+
+
+def test_what_was_queued_is_told_though_no_runner_comes_up(jobs: Shell, tmp_path: Path) -> None:
+    """Lost: the number of the job, which is then queued once more, and runs twice."""
+    beat = {"host": "pod-b", "machine": "another boot", "pid": 1, "time": time.time()}
+    (jobs.workspace / "jobs" / "runner.json").write_text(json.dumps(beat))
+    added = jobs("add", "--command", "true", "--json", PIDEC_STATE_DIR=str(tmp_path / "state"))
+    assert (added.returncode, json.loads(added.stdout)) == (1, {"id": 1}) and "a runner on pod-b" in added.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["list"], "cannot be written: Not a directory. Set PIDEC_STATE_DIR to a folder that you own, or to none"),
+        (["top", "--every", "nan"], "there is no such pause"),
+        (["top", "--every", "1e10"], "there is no such pause"),
+    ],
+)
+def test_what_cannot_be_is_one_line(jobs: Shell, tmp_path: Path, words: list[str], says: str) -> None:
+    """Lost: what to do, to a traceback or to advice about another folder."""
+    (tmp_path / "file").touch()
+    (jobs.workspace / "jobs" / "runs").mkdir()
+    done = jobs(*words, PIDEC_STATE_DIR=str(tmp_path / "file") if words == ["list"] else "")
+    assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
+    """Lost: which file "No such file or directory" is about."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    line = f"rmdir {gone}; exec {sys.executable} -m pidec_tui.manager.cli list"
+    environ = {name: value for name, value in os.environ.items() if name != "PIDEC_WORKSPACE"}
+    done = subprocess.run(["sh", "-c", line], cwd=gone, env=environ, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "pidec-jobs: the folder that you are in is gone. cd to another one\n")
