@@ -123,11 +123,17 @@ class ChartsScreen(BoardScreen):
         if self._begin_at is not None and own is not None:
             self.cursor, self._begin_at = own.places([self._begin_at], self._kind())[0], None
         names = {name for run in self._runs for name in run.curves}
-        self._plans = self._plans_of(names, job.step_name if job else "")
+        self._plans = self._plans_of(names, self._step_name())
         self._choose_key(chosen)
         self._draw()
 
     show_queue = show_trace
+
+    def _step_name(self) -> str:
+        """What the runs count; "" where one counts iterations and another decision steps."""
+        drawn = {job_id for run in self._runs for job_id in run.jobs}
+        names = {job.step_name for job in self.door.board.shown() if job.id in drawn}
+        return names.pop() if len(names) == 1 else ""
 
     def _plans_of(self, names: Collection[str], step_name: str) -> list[Plan]:
         """Which charts there are."""

@@ -19,7 +19,7 @@ from pidec_tui.screens.charts import ChartsScreen
 from pidec_tui.screens.run_settings import RunSettings, differing
 from tests.tui.machines import BOX, CARD
 from tests.tui.pressing import board_of, go, keys, notices, queue_of
-from tests.tui.scene import NOW, FixedGpus, Scene, app_of, settled
+from tests.tui.scene import NOW, FixedGpus, Scene, app_of, decorated, settled, training
 from tests.tui.test_by_hand_shown import by_hand
 from tests.tui.test_pictures import after
 
@@ -93,6 +93,23 @@ async def test_marked_jobs_are_drawn_beside_the_selected_one(scene: Scene) -> No
         assert "[A] peg seed=1" in row(pilot, one) and "[" not in row(pilot, two)
         await press(pilot, "U", "o")
         assert legend(pilot).startswith("2 peg seed=2  x:"), "no marks: the selected job alone"
+
+
+async def test_a_base_policy_beside_its_decorated_run_counts_steps(scene: Scene) -> None:
+    """Lost: what the numbers are of; 9,030 "iterations/min" would be a decorator's decision steps."""
+    job = decorated(scene)
+    base = next(each for each in scene.manager.jobs() if each.kind == "diffusion")
+    scene.write(base, training(1500, 1500, 100, began=NOW - 1100, per_min=lambda _: 256.0))
+    async with app_of(scene).run_test(size=SIZE) as pilot:
+        await go(pilot, job.id)
+        await press(pilot, "o")
+        assert pilot.app.screen.query(ChartView).first().title.startswith("decision steps/min")
+        await press(pilot, "escape")
+        await go(pilot, base.id)
+        await press(pilot, "m")
+        await go(pilot, job.id)
+        await press(pilot, "o")
+        assert pilot.app.screen.query(ChartView).first().title.startswith("steps/min")
 
 
 async def test_a_marked_run_that_goes_on_is_followed(scene: Scene) -> None:
