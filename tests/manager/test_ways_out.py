@@ -48,7 +48,7 @@ def run(manager: Manager, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     return call
 
 
-def log_rows(manager: Manager, job_id: int, rows: list[dict[str, Any]], attempt: int = 1) -> None:
+def log_rows(manager: Manager, job_id: int, rows: list[dict[str, Any]], attempt: int = 1, begun: float = NOW) -> None:
     """An attempt of a job that runs, with these rows of metrics, one a minute."""
     log = JobLog(manager.places.db)
     with log.write():
@@ -56,7 +56,7 @@ def log_rows(manager: Manager, job_id: int, rows: list[dict[str, Any]], attempt:
         if attempt == 1:
             log.move(job_id, JobState.starting, started=NOW)
             log.move(job_id, JobState.running)
-        lines = [(seq, 100 * (seq + 1), NOW + 60 * seq, row) for seq, row in enumerate(rows)]
+        lines = [(seq, 100 * (seq + 1), begun + 60 * seq, row) for seq, row in enumerate(rows)]
         MetricLog(log).add_rows(job_id, attempt, lines)
         log.update_job(job_id, step=100 * len(rows))
     log.close()
@@ -99,28 +99,38 @@ def test_top_tells_rate_against_its_own_median_and_the_end(manager: Manager, run
     job = training(manager)
     rates = [900.0, 900.0, 900.0, 900.0, 300.0, 300.0, 300.0]
     rows = [{"throughput/iters_per_min": rate, "train/loss": 0.25, "eval/success_rate": 0.5} for rate in rates]
-    log_rows(manager, job.id, rows)
+    begun = time.time() - 6 * 60
+    log_rows(manager, job.id, rows, begun=begun)
     code, out, _ = run("top", "--json")
     assert code == 0
     (line,) = json.loads(out)
     assert (line["rate"], line["median"], line["against_median"]) == (300.0, 900.0, pytest.approx(1 / 3))
     assert (line["loss"], line["success"], line["step"], line["total_steps"]) == (0.25, 0.5, 700, 2000)
-    assert line["ends"] == NOW + 6 * 60 + 13 * 60, "13 more hundreds of steps at a hundred a minute"
+    assert line["ends"] == begun + 6 * 60 + 13 * 60, "13 more hundreds of steps at a hundred a minute"
     text = run("top")[1]
-    assert re.search(r"1 +peg <b>& +running +stalled +700/2,000 +35% +300 +33% +0\.25 +50% ", text), text
+    assert re.search(r"1 +peg <b>& +running +healthy +700/2,000 +35% +300 +33% +0\.25 +50% ", text), text
     assert run("top", "--every", "0")[0] == 2
+
+
+def test_top_tells_no_rate_of_a_run_that_has_stalled(manager: Manager, run: Run) -> None:
+    """Lost: a run that hangs since noon, with iterations per minute and an end by the clock."""
+    log_rows(manager, training(manager).id, [{"throughput/iters_per_min": 900.0}] * 7)
+    (line,) = json.loads(run("top", "--json")[1])
+    assert (line["health"], line["rate"], line["ends"]) == ("stalled", None, None) and line["median"] == 900.0
 
 
 def test_a_rate_that_no_trainer_logs_is_made_from_steps_and_times(manager: Manager) -> None:
     """Lost without it: scripts of one's own without a rate, and a median over attempts of another speed."""
     job = training(manager)
     log_rows(manager, job.id, [{"loss": 1.0}] * 6)
-    overview = Overview(manager)
+    now = NOW + 360
+    overview = Overview(manager, lambda: now)
     (line,) = overview.lines([manager.job(job.id)])
     assert (line.rate, line.median, line.loss) == (100.0, 100.0, 1.0)
     log = JobLog(manager.places.db)
     with log.write():
         log.insert_attempt(job.id, 2, state="running", token="u", started=NOW, fresh=0)
+        now = NOW + 1200
         rows = [(seq, 700 + 50 * seq, NOW + 900 + 60 * seq, {"loss": 0.5}) for seq in range(5)]
         MetricLog(log).add_rows(job.id, 2, rows)
     (line,) = overview.lines([manager.job(job.id)])
