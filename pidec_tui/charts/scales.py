@@ -47,7 +47,9 @@ def y_axis(parts: list[Floats], axes: Axes, height: int) -> YAxis:
     from_zero = axes.from_zero and not axes.log_y and not axes.clip
     if from_zero:
         low, high = min(low, 0.0), max(high, 0.0)
-    if high == low:
+    if low == high == 0 and not axes.log_y:  # a wait that never was: no room for less than nothing
+        high = 1.0
+    elif high == low:
         pad = (0.15 if axes.log_y else abs(low) * 0.1) or 1.0
         low, high = low - pad, high + pad
     else:

@@ -68,6 +68,13 @@ def test_markers_stand_at_every_point_up_to_both_edges() -> None:
     assert len(marks) == 6 and marks[0] == rows[0].index("┤") + 1 and marks[-1] == 39
 
 
+@pytest.mark.parametrize("axes", [Axes(), Axes(from_zero=True)])
+def test_nothing_but_zeros_has_no_room_for_less_than_nothing(axes: Axes) -> None:
+    """Lost: trust in a chart whose axis says that a share of time, or a load, may be below zero."""
+    rows = lines(Series([(0, 0.0), (10, 0.0)]).curve(""), axes=axes)
+    assert any(row.lstrip().startswith("0 ┤") for row in rows) and not any("-" in row for row in rows)
+
+
 def test_a_log_axis_shows_decades_and_leaves_out_what_is_not_positive() -> None:
     """Lost: a loss that falls through three decades looks flat after the first."""
     rows = lines(Series((i, 10.0 ** -(i / 25)) for i in range(101)).curve(), height=12, axes=Axes(log_y=True))
