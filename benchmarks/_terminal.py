@@ -13,11 +13,16 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import psutil
 
+from pidec_tui.looks import PART, UNATTENDED
+
 SIZE = (160, 45)  # columns, lines
+FOCUS = b"\x1b[I"  # what a terminal sends when somebody comes to its window: no key, but somebody is there
+ATTENTION = 10.0  # seconds between two of them
+LEFT_ALONE = UNATTENDED / PART  # seconds until a dashboard looks as seldom as it ever does
 
 
 class Session:
@@ -125,3 +130,21 @@ def dashboard(workspace: str, *more: str) -> Sequence[str]:
 def load() -> str:
     """How busy the machine is, to stand beside what was measured on it."""
     return f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+
+
+@contextlib.contextmanager
+def attention(session: Session) -> Iterator[None]:
+    """Somebody is there, but presses nothing."""
+    gone = threading.Event()
+
+    def watch() -> None:
+        while not gone.wait(ATTENTION):
+            session.press(FOCUS)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        gone.set()
+        thread.join()

@@ -3,8 +3,9 @@
     python -m benchmarks.open_dashboard [--seconds 60] [--workspace DIR] [--jobs 1000]
 
 In fresh pseudo-terminals of 160 x 45. Idle: nothing runs. Live: a job logs a row a second, its charts are on the
-screen. Beside them, where they are installed, other monitors doing nothing but monitor: `wandb leet symon` and `nvitop`
-(which needs an NVIDIA driver). CPU is a share of one core; of the others it is that of their children, too.
+screen. Each once as somebody watches, who keeps the terminal's focus, and once left alone for minutes. Beside them,
+where they are installed, other monitors doing nothing but monitor: `wandb leet symon` and `nvitop` (which needs an
+NVIDIA driver). CPU is a share of one core; of the others it is that of their children, too.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ import psutil
 
 from pidec_tui.manager.manager import Manager
 
-from ._terminal import Session, dashboard, load
+from ._terminal import LEFT_ALONE, Session, attention, dashboard, load
 from .workspace import add_live, make
 
 SETTLES = 4.0  # seconds until a fresh dashboard has read everything
@@ -69,11 +70,15 @@ def cost(session: Session, seconds: float, processes: Callable[[int], list[psuti
     return Cost(used / seconds, rss, uss, sent / seconds)
 
 
-def of_dashboard(workspace: str, seconds: float) -> Cost:
+def of_dashboard(workspace: str, seconds: float) -> dict[str, Cost]:
+    """What it costs while somebody is there, and then while nobody is."""
     session = Session(*dashboard(workspace))
     session.drain(SETTLES)
     try:
-        return cost(session, seconds, alone)
+        with attention(session):
+            watched = cost(session, seconds, alone)
+        session.drain(LEFT_ALONE)
+        return {"watched": watched, "left alone": cost(session, seconds, alone)}
     finally:
         session.close()
 
@@ -101,6 +106,11 @@ def others(seconds: float) -> dict[str, Cost | str]:
     return found
 
 
+def show(what: str, told: Mapping[str, Cost | str]) -> None:
+    for name, each in told.items():
+        print(f"{f'{what} {name}'.strip():<18}{each}", flush=True)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.open_dashboard")
     parser.add_argument("--seconds", type=float, default=60.0)
@@ -112,16 +122,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not options.workspace:
             make(Path(full), options.jobs).close()
         print(load(), flush=True)
-        print(f"{'idle':<18}{of_dashboard(full, options.seconds)}", flush=True)
+        show("idle", of_dashboard(full, options.seconds))
         manager = Manager.open(full)
         job = add_live(manager)
-        print(f"{'live':<18}{of_dashboard(full, options.seconds)}", flush=True)
+        show("live", of_dashboard(full, options.seconds))
         manager.cancel(job.id)
         time.sleep(2.0)
         manager.stop_runner()
         manager.close()
-        for name, told in others(options.seconds).items():
-            print(f"{name:<18}{told}", flush=True)
+        show("", others(options.seconds))
 
 
 if __name__ == "__main__":
