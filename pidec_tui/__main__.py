@@ -20,7 +20,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="pidec-tui",
         description="The dashboard: queue jobs, watch them learn, come back later. Closing it changes nothing for "
         "the jobs.",
-        epilog="Keys, where you have not chosen others: n new job, ? all keys, q quit; --list-keys tells yours. "
+        epilog="Usual keys: n new job, ? all keys, q quit; --list-keys tells your own ones. "
         "pidec-jobs does the same without a screen.",
     )
     parser.add_argument(
