@@ -14,7 +14,7 @@ from rich.console import Console
 from .advising import Adviser
 from .charts.ticks import number
 from .manager.byhand import shown_id
-from .manager.cli_common import is_new
+from .manager.cli_common import is_new, warn_of_other_queue
 from .manager.cli_output import table_of
 from .manager.gpus import DOOR_PATIENCE_S, GpuMonitor, GpuSample
 from .manager.host import HostSample, sample_host
@@ -37,6 +37,7 @@ def show(workspace: str | None) -> int:
         return 0
     manager = Manager.open(workspace)
     try:
+        warn_of_other_queue(manager.places)
         width = shutil.get_terminal_size((120, 40)).columns
         monitor, now = GpuMonitor(patience_s=DOOR_PATIENCE_S), time.time()
         sample_host(manager.workspace.root)

@@ -1,5 +1,5 @@
-"""Two queues for one workspace, as where `$PIDEC_STATE_DIR` is set in one shell only: each has its runner, and what
-waits in both is run by both.
+"""Two queues for one workspace, as where `$PIDEC_STATE_DIR` is set in one shell only: each has its runner, each shows
+only its own jobs, and what waits in both may be run by both.
 
 Each runner says in the workspace where its queue lies, and doors to another queue tell what they read there. Nobody is
 refused or ended for it: a note may come from another machine, or be older than its runner's end.
@@ -65,7 +65,7 @@ def check_other_queue(places: Places) -> None:
         if pid is not None:
             raise PidecError(
                 f"this workspace has a second queue in {there}, whose runner (process {pid}) is at work, beside "
-                f"this one in {places.state_dir}: what waits in both runs twice",
+                f"this one in {places.state_dir}: what waits in both may run twice",
                 f"`{_join(other, root)}` uses that one; `kill {pid}` ends its runner, and jobs that run go on",
             )
 

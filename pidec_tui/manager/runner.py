@@ -284,9 +284,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             log.warning("%s", error)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: runner.stop())
-        lock.write(str(os.getpid()))
         note = QueueNote(places)
         note.put_down()
+        lock.write(str(os.getpid()))
         try:
             runner.run()
         finally:

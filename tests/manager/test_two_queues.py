@@ -84,6 +84,9 @@ def test_who_opens_a_workspace_with_two_queues_is_told_and_nothing_else(
     assert f"second queue in {manager.state_dir}" in other.places.runner_log.read_text()
     line = shell("list", "--json").stderr
     assert f"`export PIDEC_STATE_DIR={tmp_path}/state`" in line and line.count("\n") == 1
+    command = [sys.executable, "-m", "pidec_tui", "--once", "--workspace", str(manager.workspace.root)]
+    once = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert once.returncode == 0 and once.stderr == line and once.stdout.startswith("pidec")
     joined = shell("list", "--json", PIDEC_STATE_DIR=f"{tmp_path}/state")
     assert [job["id"] for job in json.loads(joined.stdout)] == [1], "what the hint said is so"
 
