@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 NAME = " (by hand)"
 ORDER = "by-hand.txt"  # in the jobs folder: a run folder's name a line, the first one is h1
 PIECE = 64 * 1024  # of a file's begin and end, that tell how a run does
+NEWEST = 50  # rows that are kept of it: an evaluation's step may be behind those of the rows before
 SILENT_S = 300.0  # after which a run is taken for gone, if its process cannot be seen
 _HAND = re.compile(r"hand-\d{8}-\d{6}-(.+)")
 _STATES = {"succeeded": JobState.succeeded, "failed": JobState.failed}
@@ -58,7 +59,9 @@ class _Run:
     rows: int = 0
     columns: dict[tuple[str, ...], _Columns] = field(default_factory=dict)
     events: list[JobEvent] = field(default_factory=list)
-    told: tuple[tuple[int, int], list[MetricsLine]] | None = None  # size and time of the file, its begin and its end
+    told: list[MetricsLine] = field(default_factory=list)  # see `ends`
+    _stamp: tuple[int, int, int] = (0, 0, 0)  # the file that `told` is of: which, its size and its time
+    _behind: int = 0  # byte behind the last line that `told` has taken in
 
     def grow(self) -> None:
         """Read what has come since."""
@@ -89,17 +92,28 @@ class _Run:
             columns.values[name].append(float("nan") if value is None else value)
 
     def ends(self) -> list[MetricsLine]:
-        """The lines at its begin and at its end, without all between."""
+        """The events at its begin, at its end, and of all that has come since the first look; and the newest rows."""
         stat = self.path.stat()
-        stamp = (stat.st_size, stat.st_mtime_ns)
-        if self.told is None or self.told[0] != stamp:
-            with self.path.open("rb") as file:
-                data = file.read(PIECE)
-                file.seek(max(stat.st_size - PIECE, len(data)))
-                tail = file.read()
-            lines = [line for piece in (data, tail) for _, line in parse_metrics(piece)]
-            self.told = stamp, lines
-        return self.told[1]
+        stamp = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        if self._stamp != stamp:
+            if self._stamp[0] == stat.st_ino and self._behind <= stat.st_size <= self._behind + PIECE:
+                self._behind, lines = read_new(self.path, self._behind)
+                lines = [*self.told, *lines]
+            else:
+                lines = self._read_ends(stat.st_size)
+            rows = [line for line in lines if line.event is None]
+            self.told = [*(line for line in lines if line.event is not None), *rows[-NEWEST:]]
+            self._stamp = stamp
+        return self.told
+
+    def _read_ends(self, size: int) -> list[MetricsLine]:
+        with self.path.open("rb") as file:
+            begin = file.read(PIECE)
+            at = max(size - PIECE, len(begin))
+            file.seek(at)
+            end = file.read(size - at)
+        self._behind = at + end.rfind(b"\n") + 1 if end else begin.rfind(b"\n") + 1
+        return [line for piece in (begin, end) for _, line in parse_metrics(piece)]
 
 
 class ByHand:

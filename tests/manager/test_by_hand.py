@@ -63,6 +63,23 @@ def test_a_run_by_hand_is_a_line_with_curves_and_an_end(manager: Manager) -> Non
     assert len(Overview(manager).lines([manager.job(-1)])) == 1
 
 
+def test_of_a_long_run_only_what_is_new_is_read(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost: the speed of the trainer beside the dashboard, which would read hundreds of rows again for each new one."""
+    rows = [row(step, 0.5) for step in range(4000)]
+    path = write(manager, "hand-20261124-103000-Peg-v1", START, *rows)
+    assert path.stat().st_size > 3 * byhand.PIECE and manager.by_hand()[0].step == 3999
+    with monkeypatch.context() as patched:
+        patched.setattr(byhand, "parse_metrics", lambda _: pytest.fail("begin and end were read again"))
+        with path.open("a") as file:
+            file.write('{"seq": 4001, "step": 40')
+        assert manager.by_hand()[0].step == 3999, "half a line is none yet"
+        with path.open("a") as file:
+            file.write('00, "time": 1.0}\n')
+        assert manager.by_hand()[0].step == 4000
+    write(manager, path.parts[-3], START, row(7, 0.5), anew=True)
+    assert manager.by_hand()[0].step == 7, "one that was written anew is read anew"
+
+
 def test_a_value_beyond_all_bounds_is_none_as_in_the_queue(manager: Manager) -> None:
     """Lost: health, rate and end of all runs, because of one by hand whose loss is infinite."""
     write(manager, "hand-20261124-103000-Peg-v1", START, row(100, 0.5), row(200, math.inf), row(300, 1e300))
