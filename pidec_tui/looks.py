@@ -13,7 +13,7 @@ News = TypeVar("News")
 ATTENDED = 1.0  # seconds between two looks; after a key that changes something it looks at once
 # A dashboard that is open all day must cost the trainer beside it nothing that can be measured: the longer no key, no
 # mouse and no focus came, the longer the pause, a part of that time.
-UNATTENDED = 5.0
+UNATTENDED = 10.0
 PART = 1 / 30
 SLOWEST = 5.0  # seconds that a look waits for the screen: one that is stuck must not stop alerts for ever
 
