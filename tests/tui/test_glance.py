@@ -108,6 +108,7 @@ async def test_a_run_that_stalls_loses_its_rate_on_the_screen(scene: Scene) -> N
         assert len(pilot.app.export_screenshot(simplify=True).split(figures)) < drawn
 
 
+@keys("queue.follow")
 async def test_the_cursor_follows_what_begins_until_it_is_moved(scene: Scene) -> None:
     """Lost: the newest run, to who just looks; and the job that is looked at, to who has chosen one."""
     busy(scene)
