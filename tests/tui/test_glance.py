@@ -14,7 +14,7 @@ from pidec_tui.manager.jobs import Attempt, Job, JobState
 from pidec_tui.manager.overview import JobLine
 from pidec_tui.messages import LinesRead
 from pidec_tui.screens.main import MainScreen
-from tests.tui.pressing import board_of, notices, queue_of
+from tests.tui.pressing import board_of, keys, notices, queue_of
 from tests.tui.scene import DIFFUSION, NOW, Scene, app_of, busy, pressed, settled
 from tests.tui.test_sentences import JOB
 
