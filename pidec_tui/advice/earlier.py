@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from ..charts.ticks import number
+from .beside import evaluates_more, held_against, never_alone
 from .facts import LEAST_ROWS, Advice, Earlier, Facts
 
 # The settings that a rate depends on, by kind. Jobs that differ in several of them cannot be held against each other.
@@ -32,8 +33,11 @@ def earlier(facts: Facts) -> Iterator[Advice]:
         return
     same: list[Earlier] = []
     by_setting: dict[str, Earlier] = {}
+    evaluated = never_alone(facts)  # else its own rates tell what evaluations cost
     for other in facts.earlier:
         differ = [key for key in keys if other.config.get(key) != facts.job.config.get(key)]
+        if evaluated and evaluates_more(facts.job.config, other.config):
+            differ.append("eval_freq")
         if not differ:
             same.append(other)
         elif len(differ) == 1:
@@ -41,7 +45,10 @@ def earlier(facts: Facts) -> Iterator[Advice]:
     if same and (found := _same(facts, now, same)) is not None:
         yield found
     for key, other in by_setting.items():
-        if abs(now / other.median - 1) >= EVEN:
+        if key == "eval_freq":
+            if (found := held_against(facts, now, other)) is not None:
+                yield found
+        elif abs(now / other.median - 1) >= EVEN:
             yield _one_differs(facts, now, key, other)
 
 

@@ -64,6 +64,27 @@ class Earlier:
 
 
 @dataclass(frozen=True)
+class Evaluated:
+    """This attempt's rates by whether an evaluation ran at the time: rates in steps per minute, times in seconds."""
+
+    during: Sequence[float]
+    alone: Sequence[float]
+    evaluations: int
+    ran: float
+    whole: float
+    steps: float
+
+    @property
+    def busy(self) -> float:
+        return min(self.ran / self.whole, 1.0)
+
+    @property
+    def apart(self) -> float:
+        """Steps between two evaluations that ran; of those that wait for one, only the newest does."""
+        return self.steps / self.evaluations
+
+
+@dataclass(frozen=True)
 class Facts:
     """One job at one moment.
 
@@ -167,6 +188,27 @@ class Facts:
         if begun is not None and self.job.state.active:
             spans.append((begun[1], self.now))
         return spans
+
+    @cached_property
+    def evaluated(self) -> Evaluated | None:
+        """None: no evaluation ran beside this attempt, or the time is too short."""
+        spans, rates = self.evaluations(), self.rates
+        whole = rates.times[-1] - rates.times[0] if rates.times else 0.0
+        if not spans or whole < LEAST_S:
+            return None
+        during: list[float] = []
+        alone: list[float] = []
+        behind = 0  # spans that are over; both are in the order of time
+        for at in range(1, len(rates.times)):
+            begin, end = rates.times[at - 1], rates.times[at]
+            while behind < len(spans) and spans[behind][1] <= begin:
+                behind += 1
+            shared = 0.0
+            for first, last in spans[behind : behind + 2]:
+                shared += max(min(end, last) - max(begin, first), 0.0)
+            (during if shared >= (end - begin) / 2 else alone).append(rates.values[at])
+        ran = sum(last - first for first, last in spans)
+        return Evaluated(during, alone, len(spans), ran, whole, rates.steps[-1] - rates.steps[0])
 
     # --- the machine
 

@@ -212,7 +212,7 @@ def _with_labels(plot: Plot, scale: YAxis, gutter: int, names: dict[int, tuple[s
 
 
 def _x_axis(plot: Plot, axes: Axes, gutter: int, right: int, rows: int, feet: dict[int, tuple[str, str]]) -> Rows:
-    """The axis line (with two rows) and its labels."""
+    """The axis line (with two rows) and its labels. Ticks show between checkpoints, however dense those are."""
     unit, labels = axes.x_unit, x_labels(plot.x_low, plot.x_high, axes, plot.width)
     whole = gutter + plot.width + right
     placed = _place(labels, gutter, whole - len(unit) - 1 if unit else whole)
@@ -222,8 +222,10 @@ def _x_axis(plot: Plot, axes: Axes, gutter: int, right: int, rows: int, feet: di
     for start, column, label in placed:
         text[start : start + len(label)] = label
         line[column] = ("┬", "axis")
+    crowded = sum(foot[1] == "checkpoint" for foot in feet.values()) > plot.width * _MOST_LINES
     for column, foot in feet.items():
-        line[column] = foot
+        if not (crowded and foot[1] == "checkpoint" and line[column][0] == "┬"):
+            line[column] = foot
     text[whole - len(unit) :] = unit
     label_row = [Span("".join(text), "label")]
     if rows == 1:

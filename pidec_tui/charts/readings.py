@@ -15,7 +15,7 @@ from .points import Floats
 from .series import Axes, Curve
 from .spans import cut
 from .ticks import number
-from .timeticks import duration_label
+from .timeticks import duration_label, moment_label
 
 Part = tuple[str, Literal["name", "value", "label"]]  # text, and how it is shown
 
@@ -142,8 +142,5 @@ def x_text(x: float, axes: Axes) -> str:
     if axes.x_kind == "duration":
         return duration_label(x, 60.0)
     if axes.x_kind == "clock":
-        try:
-            return time.strftime("%a %H:%M", time.localtime(x))
-        except (OverflowError, ValueError, OSError):
-            return "-"
+        return moment_label(x, time.time())
     return number(x)

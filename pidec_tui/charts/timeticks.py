@@ -53,6 +53,20 @@ def _clock_label(when: float, step: float) -> str:
     return time.strftime("%H:%M" if step >= 60 else "%H:%M:%S", local)
 
 
+def moment_label(when: float, now: float) -> str:
+    """One time on a clock: 14:32 today, Tue 14:32 within six days, 12 Mar 14:32 before; - beyond any calendar."""
+    try:
+        then, today = time.localtime(when), time.localtime(now)
+    except (OverflowError, ValueError, OSError):
+        return "-"
+    clock = time.strftime("%H:%M", then)
+    if then[:3] == today[:3]:
+        return clock
+    if abs(when - now) < 6 * 86400:
+        return f"{time.strftime('%a', then)} {clock}"
+    return f"{then.tm_mday} {time.strftime('%b', then)} {clock}"
+
+
 def duration_label(seconds: float, step: float = 1.0) -> str:
     """0, 30s, 5m, 1h30, 2d6h: as exact as `step` needs, without parts that are nothing."""
     if step < 1:

@@ -268,6 +268,31 @@ def test_evaluations_beside_the_run_cost_what_it_slows_while_they_run() -> None:
     assert "eval-beside" not in keys(replace(even, events=events))
 
 
+def test_a_run_that_is_evaluated_all_the_time_is_held_against_one_that_is_not() -> None:
+    """Lost: why it is slow from its first minute on, and the setting that ends it; "the same settings" were not."""
+    events = []
+    for i in range(20):  # two minutes each, one after the other, though asked for every 200 iterations
+        begin = NOW - 2400 + 120 * i
+        events += [event("eval", begin, i, phase="start"), event("eval", begin + 119, i, phase="done")]
+    job = replace(JOB, config={**CONFIG, "eval_freq": 200})
+    facts = replace(run([570.0] * 41, job=job), events=events)
+    same, never = Earlier(12, CONFIG, 950.0, 300), Earlier(11, {**CONFIG, "eval_freq": 0}, 900.0, 90)
+    advice = only(replace(facts, earlier=[same, never]), "eval-beside")
+    assert advice.text.startswith(
+        "Evaluations run beside it 99% of the time: 0.60× the iterations/min of job 12 with eval_freq 1,000;"
+        " eval_freq 200 → 10,000 would save "
+    )
+    assert advice.weight == pytest.approx(0.4) and advice.evidence[0] == "median 570 iterations/min, job 12: 950"
+    assert advice.evidence[-1] == ("959,000 iterations are left: 479 more with eval_freq 200, 95 with 10,000"), (
+        "as many as will run, not as many as are asked for"
+    )
+    without = only(replace(facts, earlier=[never]), "eval-beside")
+    assert "of job 11 without evaluations;" in without.text
+    assert "eval-beside" not in keys(replace(facts, earlier=[replace(same, median=600.0)]))
+    as_often = replace(same, config={**job.config, "seed": 9})
+    assert "earlier-same" in keys(replace(facts, earlier=[as_often])), "as often evaluated, and still slower"
+
+
 # --- the machine -----------------------------------------------------------------------------------------------------
 
 

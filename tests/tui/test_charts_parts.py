@@ -18,7 +18,7 @@ from pidec_tui.charts.points import Points
 from pidec_tui.charts.readings import change_text, reading_of, title_parts, value_at
 from pidec_tui.charts.series import Axes, Curve, Mark, Series
 from pidec_tui.charts.smooth import ema
-from pidec_tui.charts.timeticks import duration_label, time_ticks
+from pidec_tui.charts.timeticks import duration_label, moment_label, time_ticks
 from pidec_tui.charts.window import Window, rounded_end
 from pidec_tui.charts.xaxis import along, env_steps_of
 from pidec_tui.plans import every_plan
@@ -217,6 +217,7 @@ def test_marks_and_cursor_stand_behind_the_curve_and_on_the_axis() -> None:
     assert text[0][text[8].index("╂")] == "│" and text[4].count("┊") == 0
     many = rows(flat, width=60, axes=Axes(marks=tuple(Mark(x, "checkpoint") for x in range(100))))
     assert "┊" not in "\n".join(many) and many[8].count("◇") > 40
+    assert many[8].count("┬") >= 3, "an axis without a tick says nothing"
 
 
 def test_a_click_finds_its_x() -> None:
@@ -291,3 +292,10 @@ def test_a_clock_axis_is_in_local_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Asia/Kolkata")
     time.tzset()
     assert time_ticks(1_790_000_000, 1_790_030_000, 5, clock=True)[1] == ["21:00", "22 Sep", "03:00"]
+
+
+def test_a_time_names_its_day_only_where_it_is_another() -> None:
+    """Lost: which day a best value is from; or the eye, on weekdays that all say today."""
+    noon = time.mktime((2026, 3, 12, 12, 0, 0, 0, 0, -1))
+    told = [moment_label(noon - hours * 3600, noon) for hours in (0, 2, 20, 24 * 30)]
+    assert told == ["12:00", "10:00", "Wed 16:00", "10 Feb 12:00"] and moment_label(1e30, noon) == "-"
