@@ -24,6 +24,7 @@ from .manager.host import sample_host
 from .manager.jobs import Job, JobEvent, JobState
 from .manager.manager import Manager
 from .manager.overview import Overview
+from .manager.reading import REBUILT
 from .messages import (
     AdviceChanged,
     AlertsRaised,
@@ -104,7 +105,8 @@ class Feed:
         self._next_runner = 0.0
         self._runner_error: PidecError | None = None
         self._work_waits = False  # a job is queued or active: it needs a runner
-        self._rebuilds, self._rebuilt = 0, False  # of the job log: those that go on, and whether there were any
+        self._rebuilds = 0  # of the job log by this dashboard, that go on
+        self._rebuilt: int | None = None  # see `Manager.version`; None: it was not asked yet
 
     @functools.cached_property
     def _adviser(self) -> Adviser:
@@ -137,8 +139,7 @@ class Feed:
 
     @contextmanager
     def rebuilding(self) -> Iterator[None]:
-        """While somebody rebuilds the job log: no runner is started. Then all is read anew, as rows have new ids."""
-        self._rebuilt = True
+        """While this dashboard rebuilds the job log: no runner is started."""
         self._rebuilds += 1
         try:
             yield
@@ -180,9 +181,6 @@ class Feed:
         self.ticks += 1
 
     def _look(self) -> None:
-        if self._rebuilt and not self._rebuilds:
-            self._rebuilt, self._last_event = False, None  # alerts of old have new ids
-            self._forget()
         if self._tell_anew:  # even of a job that was told before: the board has forgotten it
             self._tell_anew = False
             for part in ("trace", "advice", "advice told", "log file", "checkpoints"):
@@ -243,6 +241,7 @@ class Feed:
         self._seen.clear()
         self._traces.clear()
         self._adviser.forget()
+        self._ranks.forget()
         self._overview = Overview(self.manager, self._clock)
 
     def _changed(self, part: str, now: object) -> bool:
@@ -253,6 +252,11 @@ class Feed:
 
     def _read_log(self, selected: int | None) -> None:
         version = self.manager.version()
+        if version >> REBUILT != self._rebuilt:  # by whomever
+            if self._rebuilt is not None:
+                self._last_event = None  # alerts of old have new ids
+                self._forget()
+            self._rebuilt = version >> REBUILT
         self._look_by_hand()
         news = self._changed("by hand", self._by_hand)
         if self._changed("job log", version):
@@ -279,11 +283,10 @@ class Feed:
         """Those that are new since the dashboard was opened."""
         last = self.manager.last_event()
         before, self._last_event = self._last_event, last
-        # The first look; or a job log that was rebuilt, which numbers its events anew.
-        if self._rebuilt or before is None or last <= before:
+        if before is None or last <= before:
             return
         raised = self.manager.alerts(after_row=before)
-        if raised:
+        if raised and self.manager.version() >> REBUILT == self._rebuilt:  # else all of them, with new ids
             self._last_event = max(last, raised[-1].row_id)  # one may have come in between
             self._post(AlertsRaised(raised, self._jobs))
 

@@ -34,6 +34,10 @@ class Ranks:
         """From now on this metric, averaged with this weight."""
         self._wanted = (metric, weight)
 
+    def forget(self) -> None:
+        """Read all jobs again: the job log was rebuilt. What is known is shown until then."""
+        self._read = {}
+
     def read(self, jobs: Sequence[Job]) -> bool:
         """Go on reading. Whether there is news."""
         if self._wanted != self._of:

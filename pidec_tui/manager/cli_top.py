@@ -49,6 +49,7 @@ def top(options: Options) -> int:
 
 def _lines(manager: Manager, overview: Overview) -> list[JobLine]:
     """What is active or waits, and what ended last."""
+    overview.keep_up()
     jobs = manager.jobs()
     over = {job.id for job in [job for job in jobs if job.state.finished][FINISHED_SHOWN:]}
     return overview.lines([*(job for job in jobs if job.id not in over), *manager.by_hand()[:FINISHED_SHOWN]])

@@ -13,6 +13,7 @@ from .health import BEGINS, STALLED, Checkup
 from .jobs import LANES, Job, JobState
 from .manager import Manager
 from .pulse import Pulse, grown, loss_name, success_name
+from .reading import REBUILT
 
 if TYPE_CHECKING:  # brings pydantic, which a first picture goes without
     from .settings import Settings
@@ -61,6 +62,13 @@ class Overview:
         self._clock = clock
         self._pulses: dict[int, Pulse] = {}
         self._checkups: dict[int, Checkup] = {}
+        self._rebuilt = 0  # see `Manager.version`
+
+    def keep_up(self) -> None:
+        """Forget what was read of a job log that a repair has rebuilt since: all its rows have new numbers."""
+        rebuilt = self._manager.version() >> REBUILT
+        if rebuilt != self._rebuilt:
+            self._rebuilt, self._pulses, self._checkups = rebuilt, {}, {}
 
     def lines(self, jobs: Sequence[Job]) -> list[JobLine]:
         """A line for each of these jobs; what is over or waits is not looked at for its rate."""

@@ -20,6 +20,7 @@ from .statedir import Places
 if TYPE_CHECKING:  # it knows what a config may be, which takes long to import: a first paint goes without
     from .queueing import Queue
 
+REBUILT = 40  # bits of `Manager.version` below the count of rebuilds
 NO_RUNNER = "a runner: none is up (pidec-jobs runner start)"
 
 
@@ -76,9 +77,12 @@ class Reading:
         return job
 
     def version(self) -> int:
-        """A number that changes whenever anything in the job log has changed. Costs microseconds."""
+        """A number that changes whenever anything in the job log has changed. Costs microseconds.
+
+        `>> REBUILT` changes where a repair, by whomever, has numbered all rows anew: what was read of them is void.
+        """
         replaced, version = self._log.version()
-        return (replaced << 40) + version
+        return (replaced << REBUILT) + version
 
     def metric_names(self, job_id: int) -> list[str]:
         """The names of the job's curves, sorted."""
