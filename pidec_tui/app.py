@@ -19,7 +19,7 @@ from pidec_train.protocol.errors import PidecError
 
 from . import theme
 from .alerting import toasts
-from .board import Board
+from .board import Board, paces
 from .bound import keys_of
 from .feed import Feed
 from .keymap import UserKeys
@@ -288,8 +288,7 @@ class PidecApp(Notices):
         self.feed.drawn()
 
     def on_queue_changed(self, message: QueueChanged) -> None:
-        self.board.jobs, self.board.activity = message.jobs, message.activity
-        self.board.by_hand = list(message.by_hand)
+        self.board.jobs, self.board.by_hand = message.jobs, list(message.by_hand)
         if (chosen := self._remembering.jobs_known()) is not None:
             self.select(chosen)
         self._tell("queue")
@@ -302,8 +301,8 @@ class PidecApp(Notices):
             self._go_on_in_series()
 
     def on_lines_read(self, message: LinesRead) -> None:
-        before, self.board.lines = self.board.stalled(), message.lines
-        self._tell("lines" if self.board.stalled() == before else "queue")
+        before, self.board.lines = self.board.lines, message.lines
+        self._tell("lines" if paces(before) == paces(message.lines) else "queue")
 
     def on_ranking_read(self, message: RankingRead) -> None:
         if message.metric == self.board.ranking.metric:

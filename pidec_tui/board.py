@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from .charts.series import Curve, XKind
 from .manager.gpus import GpuSample
-from .manager.health import STALLED
 from .manager.host import HostSample
 from .manager.jobs import Job, JobEvent
 from .manager.overview import JobLine
@@ -18,19 +17,6 @@ from .ranking import Ranking, ranked
 
 if TYPE_CHECKING:  # its rules take long to import, and a first picture has no advice
     from .advice import Advice
-
-
-@dataclass(frozen=True)
-class Activity:
-    """How fast an active job goes.
-
-    Attributes:
-        rate: steps per minute by the newest metrics; None: not known yet.
-        ends: expected end, unix seconds; None: not known.
-    """
-
-    rate: float | None = None
-    ends: float | None = None
 
 
 @dataclass(frozen=True)
@@ -136,7 +122,6 @@ class Board:
 
     jobs: list[Job] | None = None  # of the queue; None: not read yet
     by_hand: list[Job] = field(default_factory=list)  # runs that the queue does not hold; their ids are negative
-    activity: dict[int, Activity] = field(default_factory=dict)
     lines: dict[int, JobLine] = field(default_factory=dict)  # how each active job does, and the one that ended last
     selected: int | None = None
     follow: bool = True  # the cursor goes to each run that starts, until the user moves it
@@ -177,14 +162,6 @@ class Board:
         self._shown = self.jobs, others, self.ranking, shown
         return shown
 
-    def stalled(self) -> set[int]:
-        """Jobs that should log something, and do not."""
-        return {job_id for job_id, line in self.lines.items() if line.health == STALLED}
-
-    def activity_of(self, job_id: int) -> Activity | None:
-        """Its rate and its end; a run that has stalled has neither, whatever its last row said."""
-        return None if job_id in self.stalled() else self.activity.get(job_id)
-
     def select(self, job_id: int | None) -> None:
         """Another job: what is shown of the old one goes."""
         self.selected = job_id
@@ -193,3 +170,8 @@ class Board:
     def advised(self) -> list[Advice]:
         """The advice on the selected job that was not dismissed, the heaviest first."""
         return [each for each in self.advice if f"{self.selected}:{each.key}" not in self.dismissed]
+
+
+def paces(lines: Mapping[int, JobLine]) -> dict[int, tuple[float | None, float | None]]:
+    """Rate and end of each job: what the queue and the job's card show of how it does."""
+    return {job_id: (line.rate, line.ends) for job_id, line in lines.items()}

@@ -22,7 +22,7 @@ from textual.screen import Screen
 from pidec_train.protocol.errors import EXIT_BAD_INPUT, EXIT_FAILED, PidecError
 
 from .app import PidecApp
-from .board import Activity, CheckpointRow
+from .board import CheckpointRow
 from .checkpointrows import checkpoint_rows
 from .filmstrip import Frame, Run, svg_of
 from .manager.health import Checkup
@@ -126,7 +126,6 @@ class Replay:
         trace.take(self._until(now))
         board.jobs = [job, *self._others]
         board.selected = job.id
-        board.activity = {job.id: trace.activity(job)} if job.state.active else {job.id: Activity()}
         board.trace = trace.view()
         board.events = tuple(event for event in self._events if event.time <= now)
         board.lines = {job.id: self._line(job, now, app.manager.settings)} if job.state.active else {}

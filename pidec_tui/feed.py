@@ -15,7 +15,7 @@ from textual.message import Message
 
 from pidec_train.protocol.errors import PidecError
 
-from .board import Activity, Machine
+from .board import Machine
 from .checkpointrows import checkpoint_rows
 from .faults import Behind, LostGpus, check_run_folder, check_workspace
 from .looks import ATTENDED, Looks
@@ -266,8 +266,7 @@ class Feed:
             self._read_alerts()
         shown = [*self._jobs, *self._by_hand]
         if news:
-            activity = {job.id: self._activity(job) for job in shown if job.state.active}
-            self._post(QueueChanged(self._jobs, activity, self._by_hand))
+            self._post(QueueChanged(self._jobs, self._by_hand))
         known = any(job.id == selected for job in shown)
         if selected is not None and known and (news or "trace" not in self._seen):
             self._read_trace(selected)
@@ -304,12 +303,6 @@ class Feed:
             blocks = self.manager.curves(job_id)
         trace.take(blocks)
         return trace
-
-    def _activity(self, job: Job) -> Activity:
-        trace = self._trace(job.id)
-        if job.attempts and trace.attempt < job.attempts[-1].number:
-            return Activity()  # pace and end would be those of the attempt before
-        return trace.activity(job)
 
     def _read_trace(self, job_id: int) -> None:
         trace = self._trace(job_id)

@@ -9,7 +9,7 @@ from textual.message import Message
 
 from pidec_train.protocol.errors import PidecError
 
-from .board import Activity, CheckpointRow, Machine, TraceView
+from .board import CheckpointRow, Machine, TraceView
 from .manager.jobs import Alert, Job, JobEvent
 from .manager.overview import JobLine
 
@@ -38,10 +38,9 @@ class Looked(Message, bubble=False):
 
 
 class QueueChanged(FeedMessage):
-    def __init__(self, jobs: list[Job], activity: dict[int, Activity], by_hand: Sequence[Job] = ()) -> None:
+    def __init__(self, jobs: list[Job], by_hand: Sequence[Job] = ()) -> None:
         super().__init__()
         self.jobs = jobs
-        self.activity = activity
         self.by_hand = by_hand
 
 

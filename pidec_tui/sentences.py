@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .board import Activity
 from .charts.ticks import number
 from .manager.jobs import Job, JobState
+from .manager.overview import JobLine
 from .refusals import in_keys
 from .words import Keys, duration, moment
 
 
-def sentence(job: Job, activity: Activity | None, now: float, ahead: int = 0, *, key: Keys) -> str:
+def sentence(job: Job, line: JobLine | None, now: float, ahead: int = 0, *, key: Keys) -> str:
     """State, since when, and why: one sentence.
 
     Args:
+        line: how it does, of a job that is active.
         ahead: how many jobs stand before this one in the queue.
         key: what an id of a binding is called now.
     """
@@ -33,8 +34,8 @@ def sentence(job: Job, activity: Activity | None, now: float, ahead: int = 0, *,
         words = [f"{state.value.capitalize()} for {duration(now - begun)}" if begun else state.value.capitalize()]
         if len(job.attempts) > 1:
             words.append(f"attempt {job.attempts[-1].number}")
-        if activity and activity.ends:
-            words.append(f"ends about {moment(activity.ends, now)}")
+        if line and line.ends:
+            words.append(f"ends about {moment(line.ends, now)}")
         return ", ".join(words) + "."
     ended = f" {moment(job.ended, now)}" if job.ended else ""
     took = f" after {duration(job.ended - job.started)}" if job.ended and job.started else ""
@@ -72,10 +73,10 @@ def progress(job: Job) -> str:
     return f"{share * 100:.0f}%" if share in (0, 1) else f"{min(max(share * 100, 1), 99):.0f}%"
 
 
-def ends(job: Job, activity: Activity | None, now: float) -> str:
+def ends(job: Job, line: JobLine | None, now: float) -> str:
     """When it will end (~14:32) or did end (14:32)."""
     if job.state is JobState.stopping:
         return ""
     if job.state.active:
-        return f"~{moment(activity.ends, now)}" if activity and activity.ends else ""
+        return f"~{moment(line.ends, now)}" if line and line.ends else ""
     return moment(job.ended, now) if job.state.finished and job.ended else ""

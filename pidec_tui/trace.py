@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
@@ -10,9 +9,9 @@ from operator import lt, sub
 
 from pidec_train.protocol.metric_names import ENV_STEPS_PER_MIN, ITERS_PER_MIN
 
-from .board import Activity, TraceView
+from .board import TraceView
 from .charts.series import Curve, Floats
-from .manager.jobs import Job, MetricBlock
+from .manager.jobs import MetricBlock
 
 RATE = "steps_per_min"  # made here, from steps and times, for a job that logs no throughput
 _LOGGED = {ITERS_PER_MIN, ENV_STEPS_PER_MIN}
@@ -66,9 +65,6 @@ class _Lines:
             self._views = {name: Curve(name, xs, ys[:], times=times) for name, ys in self.columns.items()}
         return self._views
 
-    def last(self, name: str) -> float | None:
-        return next((y for y in reversed(self.columns[name]) if not math.isnan(y)), None)
-
 
 class Trace:
     """Grows with every read. Belongs to one thread; others get a `view()`."""
@@ -79,8 +75,7 @@ class Trace:
         self.attempt = 0  # the newest one seen
         self._lines: dict[str, _Lines] = {}
         self._rate = _Lines()
-        self._first: tuple[float, float] | None = None  # (time, step) of the newest attempt's first row
-        self._last: tuple[float, float] | None = None
+        self._last: tuple[float, float] | None = None  # (time, step) of the newest attempt's newest row
 
     def take(self, blocks: Iterable[MetricBlock]) -> None:
         """Add what was read past `last_row`, earlier attempts first."""
@@ -124,7 +119,7 @@ class Trace:
         rows.sort()
         if attempt > self.attempt:
             self.attempt = attempt
-            self._first = self._last = rows.pop(0)
+            self._last = rows.pop(0)
         assert self._last is not None  # an attempt that was seen has a first row
         (last_time, last_step), xs, times, rates = self._last, array("d"), array("d"), array("d")
         for time, step in rows:
@@ -141,7 +136,7 @@ class Trace:
         """The same for what most runs are when they are first read: one block, in order."""
         xs, times = block.steps[1:], block.times[1:]
         self.attempt = attempt
-        self._first, self._last = (block.times[0], block.steps[0]), (block.times[-1], block.steps[-1])
+        self._last = block.times[-1], block.steps[-1]
         if xs:
             pairs = zip(map(sub, xs, block.steps), map(sub, times, block.times), strict=False)
             self._rate.add(xs, times, {RATE: array("d", [60 * steps / seconds for steps, seconds in pairs])})
@@ -151,23 +146,6 @@ class Trace:
         if not _LOGGED & set(curves):
             curves.update(self._rate.views())
         return TraceView(self.job_id, curves, self._last[0] if self._last else None)
-
-    def activity(self, job: Job) -> Activity:
-        """Rate from the trainer's own figure where it gives one; the end from all this attempt did so far.
-
-        The trainer's figure leaves evaluation time out, the end must not: so it goes by the clock.
-        """
-        lines, name = self._lines.get(ITERS_PER_MIN), ITERS_PER_MIN
-        if lines is None and self._rate.columns:
-            lines, name = self._rate, RATE
-        rate = lines.last(name) if lines else None
-        if not (self._first and self._last and job.total_steps):
-            return Activity(rate)
-        (time, step), (first_time, first_step) = self._last, self._first
-        per_second = (step - first_step) / (time - first_time) if time > first_time else (rate or 0) / 60
-        if per_second <= 0:
-            return Activity(rate)
-        return Activity(rate, time + max(job.total_steps - step, 0) / per_second)
 
 
 def _ascends(block: MetricBlock) -> bool:

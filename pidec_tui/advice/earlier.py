@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from ..charts.ticks import number
-from .beside import evaluates_more, held_against, never_alone
+from .beside import beside, evaluates_more, held_against, never_alone
 from .facts import LEAST_ROWS, Advice, Earlier, Facts
 
 # The settings that a rate depends on, by kind. Jobs that differ in several of them cannot be held against each other.
@@ -33,10 +33,11 @@ def earlier(facts: Facts) -> Iterator[Advice]:
         return
     same: list[Earlier] = []
     by_setting: dict[str, Earlier] = {}
-    evaluated = never_alone(facts)  # else its own rates tell what evaluations cost
+    always = never_alone(facts)  # else its own rates tell what evaluations cost
+    slowed = always or beside(facts) is not None
     for other in facts.earlier:
         differ = [key for key in keys if other.config.get(key) != facts.job.config.get(key)]
-        if evaluated and evaluates_more(facts.job.config, other.config):
+        if slowed and evaluates_more(facts.job.config, other.config):
             differ.append("eval_freq")
         if not differ:
             same.append(other)
@@ -46,7 +47,7 @@ def earlier(facts: Facts) -> Iterator[Advice]:
         yield found
     for key, other in by_setting.items():
         if key == "eval_freq":
-            if (found := held_against(facts, now, other)) is not None:
+            if always and (found := held_against(facts, now, other)) is not None:
                 yield found
         elif abs(now / other.median - 1) >= EVEN:
             yield _one_differs(facts, now, key, other)

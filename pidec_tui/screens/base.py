@@ -60,7 +60,7 @@ class BoardScreen(PidecScreen):
     """A screen that shows what is on the board. Only the topmost is told of changes; it catches up when it returns."""
 
     def show_queue(self) -> None:
-        """Jobs or their activity changed."""
+        """Jobs, or how fast they go, changed."""
 
     def show_lines(self) -> None:
         """How the active jobs do has changed."""

@@ -92,7 +92,7 @@ class DetailScreen(QueueKeys):
 
 def title_of(job: Job, board: Board, colours: dict[str, str], now: float, key: Keys) -> Text:
     state = job.state.value
-    said = sentence(job, board.activity_of(job.id), now, jobs_ahead(job, board.jobs or ()), key=key)
+    said = sentence(job, board.lines.get(job.id), now, jobs_ahead(job, board.jobs or ()), key=key)
     return (
         Text(f"{shown_id(job.id)} {job.name}  ", "bold", no_wrap=True, overflow="ellipsis")
         .append(f"{job.kind} · {job.lane}  ", f"not bold {colours['muted']}")

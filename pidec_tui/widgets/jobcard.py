@@ -79,7 +79,7 @@ def card_lines(
         .append(f"  {job.kind} · {job.lane}", colours["muted"])
     ]
     state = job.state.value
-    said = sentence(job, board.activity_of(job.id), now, jobs_ahead(job, board.jobs or ()), key=key)
+    said = sentence(job, board.lines.get(job.id), now, jobs_ahead(job, board.jobs or ()), key=key)
     lines += folded(f"{GLYPHS[state]} {said}", width, colours[STATE_COLOURS[state]])
     for event in [event for event in board.events if needs_somebody(event)][-2:]:
         text = f"! {moment(event.time, now)} {event.detail.get('message', '')}"

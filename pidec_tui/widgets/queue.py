@@ -10,10 +10,11 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from ..board import Activity, Board
+from ..board import Board
 from ..charts.ticks import number
 from ..manager.byhand import shown_id
 from ..manager.jobs import Job
+from ..manager.overview import JobLine
 from ..ranking import Ranking
 from ..sentences import ends, progress, share_done
 from ..words import GLYPHS, STATE_COLOURS, bar, percent
@@ -55,7 +56,7 @@ def shortened(name: str, width: int) -> str:
 
 def parts(
     job: Job,
-    activity: Activity | None,
+    line: JobLine | None,
     now: float,
     columns: Mapping[str, int],
     colours: Mapping[str, str],
@@ -68,7 +69,7 @@ def parts(
     share = share_done(job)
     full, rest = bar(share, _WIDTHS["bar"] - 1) if share is not None else ("", "")
     mark = f"[{letter}] " if letter else ""
-    rate = f"{number(activity.rate):>5}" if activity and activity.rate and job.state.active else ""
+    rate = f"{number(line.rate):>5}" if line and line.rate and job.state.active else ""
     made: dict[str, list[Part]] = {
         "id": [(f"{shown_id(job.id):>2} ", colours["muted"])],
         "state": [(f"{GLYPHS[job.state.value]} {job.state.value}", colours[STATE_COLOURS[job.state.value]])],
@@ -80,7 +81,7 @@ def parts(
         "done": [(f"{progress(job):>4}", quiet)],
         "rate": [(rate, "")],
         "ranked": [(f"{value:>7}", "" if value else quiet)],
-        "ends": [(ends(job, activity, now), quiet)],
+        "ends": [(ends(job, line, now), quiet)],
     }
     return [part for column, width in columns.items() for part in filled(made[column], width)]
 
@@ -156,12 +157,12 @@ class QueueTable(RowList, inherit_bindings=False):
 
     def _parts(self, place: int, width: int) -> list[Part]:
         job, board = self._jobs[place], self._board
-        activity, letter = board.activity_of(job.id), board.overlay.letter(job)
+        line, letter = board.lines.get(job.id), board.overlay.letter(job)
         value = ranked_text(board.ranking, job.id)
-        told = (activity, letter, value, self._now // 60, self._columns, self.app.theme)
+        told = (line and (line.rate, line.ends), letter, value, self._now // 60, self._columns, self.app.theme)
         known = self._told.get(job.id)
         if known is None or known[0] is not job or known[1] != told:
-            made = parts(job, activity, self._now, self._columns, self.app.theme_variables, letter, value)
+            made = parts(job, line, self._now, self._columns, self.app.theme_variables, letter, value)
             known = self._told[job.id] = job, told, made
         return known[2]
 

@@ -93,7 +93,7 @@ class ChartStack(Vertical):
         if job.state.value == "running":
             text = next((each.text for each in board.advised()), "")
         text = text or sentence(
-            job, board.activity_of(job.id), now, jobs_ahead(job, board.jobs or ()), key=keys_of(self.app)
+            job, board.lines.get(job.id), now, jobs_ahead(job, board.jobs or ()), key=keys_of(self.app)
         )
         failed = job.state.value == "failed"
         again = f" {key_of(self.app, 'job.retry')} tries again." if failed else ""

@@ -264,8 +264,11 @@ def test_evaluations_beside_the_run_cost_what_it_slows_while_they_run() -> None:
     advice = only(replace(run(rates), events=events), "eval-beside")
     assert advice.text.startswith("Evaluations run beside it 50% of the time, at 60% of its rate: eval_freq 1,000 → ")
     assert advice.weight == pytest.approx(0.2) and "570 iterations/min in 20 rows while one runs" in advice.evidence[0]
+    rarer = Earlier(12, {**CONFIG, "eval_freq": 10_000}, 1500.0, 300)
+    assert "earlier-same" not in keys(replace(run(rates), events=events, earlier=[rarer])), "the cause is told"
     even = run([950.0] * 41)
     assert "eval-beside" not in keys(replace(even, events=events))
+    assert "earlier-same" in keys(replace(even, events=events, earlier=[rarer])), "evaluations cost it nothing"
 
 
 def test_a_run_that_is_evaluated_all_the_time_is_held_against_one_that_is_not() -> None:

@@ -122,7 +122,7 @@ async def test_what_one_look_finds_is_drawn_once(scene: Scene, monkeypatch: pyte
         board = app.board
         told = [
             MachineSampled(board.machine),
-            QueueChanged(list(board.jobs), board.activity),
+            QueueChanged(list(board.jobs)),
             TraceChanged(board.trace, board.events),
             LinesRead(board.lines),
         ]

@@ -18,6 +18,7 @@ from pidec_tui.manager.gpus import GpuMonitor
 from pidec_tui.manager.jobs import JobState
 from pidec_tui.messages import (
     CheckpointsChanged,
+    LinesRead,
     LogChanged,
     MachineSampled,
     QueueChanged,
@@ -35,7 +36,8 @@ class Listener:
 
     def __init__(self, scene: Scene, monitor: GpuMonitor | None = None) -> None:
         self.said: list[Message] = []
-        self.feed = Feed(scene.manager, monitor or FixedGpus([H200]), self.said.append, start_runner=False)
+        gpus = monitor or FixedGpus([H200])
+        self.feed = Feed(scene.manager, gpus, self.said.append, start_runner=False, clock=lambda: NOW)
 
     def tick(self) -> list[Message]:
         self.said.clear()
@@ -115,8 +117,8 @@ def test_rate_and_end_of_every_active_job(scene: Scene) -> None:
     """Lost: rate and ETA of all jobs but the one under the cursor."""
     job = running(scene)
     scene.write(job, training(1000, 500, 10, began=NOW - 300, per_min=lambda step: 100.0))
-    activity = Listener(scene).one(QueueChanged).activity[job.id]
-    assert activity.rate == 100.0 and activity.ends == pytest.approx(NOW + 300)
+    line = Listener(scene).one(LinesRead).lines[job.id]
+    assert line.rate == 100.0 and line.ends == pytest.approx(NOW + 300)
 
 
 def test_a_locked_job_log_is_a_notice_and_it_goes_on(scene: Scene) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from pidec_tui.board import Activity, Board
+from pidec_tui.board import Board
 from pidec_tui.charts.ticks import number
 from pidec_tui.glance import glance
 from pidec_tui.manager.jobs import Attempt, Job, JobState
@@ -82,15 +82,6 @@ def test_runs_in_trouble_come_before_those_that_are_well() -> None:
     assert "and 2 more that run, 1 slow" in shown[2]
 
 
-def test_the_queue_tells_no_end_of_a_run_that_has_stalled() -> None:
-    """Lost: trust in all other ends."""
-    what = board(RUNNING, a=replace(LINE, health="stalled"))
-    what.activity = {RUNNING.id: Activity(1393.0, NOW + 3480)}
-    assert what.activity_of(RUNNING.id) is None
-    what.lines = {RUNNING.id: LINE}
-    assert what.activity_of(RUNNING.id) == Activity(1393.0, NOW + 3480)
-
-
 async def test_a_run_that_stalls_loses_its_rate_on_the_screen(scene: Scene) -> None:
     """Lost: the queue goes on to show the rate of half an hour ago, as a run that is silent changes nothing."""
     busy(scene)
@@ -98,7 +89,7 @@ async def test_a_run_that_stalls_loses_its_rate_on_the_screen(scene: Scene) -> N
     async with app.run_test(size=(160, 45)) as pilot:
         await settled(pilot)
         (active,) = (job for job in board_of(pilot).jobs if job.state is JobState.running)
-        figures = number(board_of(pilot).activity[active.id].rate)
+        figures = number(board_of(pilot).lines[active.id].rate or 0)
         assert figures in queue_of(pilot).text(active.id)
         drawn = len(pilot.app.export_screenshot(simplify=True).split(figures))
         app.post_message(LinesRead({active.id: JobLine(active, health="stalled")}))

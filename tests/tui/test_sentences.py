@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from pidec_tui.board import Activity
 from pidec_tui.manager.jobs import Attempt, Job, JobEvent, JobState, MetricBlock
+from pidec_tui.manager.overview import JobLine
 from pidec_tui.plans import plans
 from pidec_tui.screens.detail import _told
 from pidec_tui.sentences import ends, jobs_ahead, progress, sentence
@@ -56,7 +56,7 @@ JOB = Job(
 )
 def test_a_state_is_a_sentence_with_its_reason(job: Job, says: str) -> None:
     """Lost: why a job does not run."""
-    assert says in sentence(job, Activity(100, NOW), NOW, ahead=2, key=str)
+    assert says in sentence(job, JobLine(JOB, 100, ends=NOW), NOW, ahead=2, key=str)
 
 
 def test_only_queued_jobs_of_the_same_lane_are_ahead() -> None:
@@ -77,9 +77,9 @@ def test_progress_and_ends() -> None:
     assert progress(replace(JOB, step=999)) == "99%"
     assert progress(replace(JOB, total_steps=None)) == "250"
     assert progress(replace(JOB, step=None)) == ""
-    assert ends(JOB, Activity(100, NOW + 86400), NOW) == "~Tue 14:13"
-    assert ends(replace(JOB, state=JobState.stopping), Activity(1, NOW), NOW) == ""
-    assert ends(replace(JOB, state=JobState.failed, ended=NOW - 60), Activity(1, NOW), NOW) == "14:12"
+    assert ends(JOB, JobLine(JOB, 100, ends=NOW + 86400), NOW) == "~Tue 14:13"
+    assert ends(replace(JOB, state=JobState.stopping), JobLine(JOB, 1, ends=NOW), NOW) == ""
+    assert ends(replace(JOB, state=JobState.failed, ended=NOW - 60), JobLine(JOB, 1, ends=NOW), NOW) == "14:12"
 
 
 def test_times_and_sizes() -> None:
@@ -109,7 +109,6 @@ def test_rate_and_end_come_from_steps_and_times() -> None:
     trace.take(rows(1, (100, NOW), (200, NOW + 60), (300, NOW + 120)))
     view = trace.view()
     assert list(view.curves[RATE].ys) == [100.0, 100.0]
-    assert trace.activity(JOB) == Activity(100.0, NOW + 120 + 700 / 100 * 60)
 
 
 def test_a_resumed_run_is_not_slowed_by_the_night_in_between() -> None:
@@ -118,7 +117,6 @@ def test_a_resumed_run_is_not_slowed_by_the_night_in_between() -> None:
     trace.take(rows(1, (100, NOW), (200, NOW + 60)))
     trace.take(rows(2, (200, NOW + 40_000), (300, NOW + 40_060)))
     assert list(trace.view().curves[RATE].ys) == [100.0, 100.0]
-    assert trace.activity(JOB).ends == NOW + 40_060 + 420
 
 
 def test_an_evaluation_that_ends_late_does_not_turn_rate_and_end_back() -> None:
@@ -126,7 +124,7 @@ def test_an_evaluation_that_ends_late_does_not_turn_rate_and_end_back() -> None:
     trace = Trace(42)
     trace.take(rows(1, (100, NOW), (200, NOW + 60), (300, NOW + 120)))
     trace.take(rows(1, (100, NOW + 125), name="eval/success_rate"))
-    assert trace.activity(JOB) == Activity(100.0, NOW + 120 + 700 / 100 * 60)
+    assert list(trace.view().curves[RATE].ys) == [100.0, 100.0]
     trace.take(rows(1, (400, NOW + 180)))
     view = trace.view()
     assert list(view.curves[RATE].ys) == [100.0, 100.0, 100.0]
