@@ -12,9 +12,9 @@ from .advice.earlier import SPEED
 from .advice.facts import LEAST_ROWS
 from .board import Machine, TraceView
 from .charts.series import Curve
-from .machinetrace import MachineTrace, gpu_of
+from .machinetrace import MachineTrace
 from .manager.jobs import Job, JobEvent
-from .manager.machinelog import HOST
+from .manager.machinelog import HOST, gpu_of
 from .manager.manager import Manager
 from .manager.pulse import Pulse
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from .board import Board
 from .charts.ticks import number
 from .manager.byhand import shown_id
-from .manager.health import BEGINS, HEALTHY
+from .manager.health import BEGINS, FINISHES, HEALTHY
 from .manager.jobs import Job, JobState
 from .manager.overview import JobLine, next_up
 from .refusals import in_keys
@@ -20,7 +20,8 @@ from .widgets.queue import shortened
 from .words import GLYPHS, STATE_COLOURS, Keys, duration, moment, percent
 
 # A shape before each word, so that none hangs on colour alone.
-SHAPES = {HEALTHY: "✓", BEGINS: "·", "slow": "▼", "stalled": "■", "NaN": "×", "plateau": "═"}
+_COLOURS = {HEALTHY: "success", BEGINS: "muted", FINISHES: "success", "NaN": "error", "stalled": "error"}
+SHAPES = {HEALTHY: "✓", BEGINS: "·", FINISHES: "»", "slow": "▼", "stalled": "■", "NaN": "×", "plateau": "═"}
 _LEAST_NAME, _WHOLE_NAME = 12, 24  # cells of a name at the worst, and before its figures are told in fewer words
 _ONE_LINE = 90  # cells; below them a job takes two lines
 _LANE_BUSY = re.compile(r"the \w+ lane: job (\d+) runs there")
@@ -58,7 +59,7 @@ def glance(board: Board, now: float, colours: Colours, width: int, most: int, *,
 def _trouble(board: Board, job: Job) -> str:
     """The word for it; "" of a run that is well, or of which nothing is known yet."""
     line = board.lines.get(job.id)
-    return line.health if line and line.health not in (HEALTHY, BEGINS) else ""
+    return line.health if line and line.health not in (HEALTHY, BEGINS, FINISHES) else ""
 
 
 def _others(board: Board, jobs: Sequence[Job]) -> str:
@@ -93,7 +94,7 @@ def _run_lines(job: Job, line: JobLine | None, now: float, colours: Colours, wid
 def _health(job: Job, line: JobLine | None, colours: Colours) -> Text:
     if job.state is not JobState.running or line is None or not line.health:
         return Text(job.state.value, colours["muted"])
-    colour = {HEALTHY: "success", BEGINS: "muted", "NaN": "error", "stalled": "error"}.get(line.health, "warning")
+    colour = _COLOURS.get(line.health, "warning")
     return Text(f"{SHAPES.get(line.health, '!')} {line.health}", f"bold {colours[colour]}")
 
 

@@ -13,7 +13,7 @@ from pidec_train.protocol.metric_names import MACHINE
 from .charts.series import Curve, Floats
 from .manager import machinelog as columns
 from .manager.jobs import Attempt, Job
-from .manager.machinelog import HOST, MachineBlock
+from .manager.machinelog import GAP_S, HOST, MachineBlock, gpu_of
 
 _GPU = {
     MACHINE + "gpu_utilization": columns.UTILIZATION,
@@ -23,19 +23,6 @@ _GPU = {
     MACHINE + "gpu_temperature": columns.TEMPERATURE,
 }
 _HOST = {MACHINE + "cpu": columns.CPU, MACHINE + "host_memory": columns.MEMORY}
-GAP_S = 150.0  # between two samples that are not joined by a line: nobody measured (old ones are a minute apart)
-
-
-def gpu_of(job: Job, devices: Iterable[str]) -> str | None:
-    """The GPU that a job computes on, by its UUID, of those that were sampled; None: none, or not known."""
-    gpus = [uuid for uuid in devices if uuid != HOST]
-    if job.config.get("device") == "cpu" or not job.attempts:
-        return None
-    own = job.attempts[-1].gpu
-    if own is not None:
-        return own if own in gpus else None
-    by_hand = job.id < 0 and job.kind not in ("demos", "adapt")
-    return gpus[0] if by_hand and len(gpus) == 1 else None
 
 
 class MachineTrace:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .charts.ticks import number
+from .manager.health import FINISHES
 from .manager.jobs import Job, JobState
 from .manager.overview import JobLine
 from .refusals import in_keys
@@ -34,7 +35,9 @@ def sentence(job: Job, line: JobLine | None, now: float, ahead: int = 0, *, key:
         words = [f"{state.value.capitalize()} for {duration(now - begun)}" if begun else state.value.capitalize()]
         if len(job.attempts) > 1:
             words.append(f"attempt {job.attempts[-1].number}")
-        if line and line.ends:
+        if line and line.health == FINISHES:
+            words.append(f"all its {job.step_name or 'step'}s are done: the last evaluation and checkpoint are left")
+        elif line and line.ends:
             words.append(f"ends about {moment(line.ends, now)}")
         return ", ".join(words) + "."
     ended = f" {moment(job.ended, now)}" if job.ended else ""

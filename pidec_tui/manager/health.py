@@ -16,14 +16,15 @@ from .pulse import Pulse
 if TYPE_CHECKING:
     from .settings import Settings
 
-HEALTHY, BEGINS, STALLED = "healthy", "begins", "stalled"
+HEALTHY, BEGINS, STALLED, FINISHES = "healthy", "begins", "stalled", "finishes"
 # Of several troubles the worst is told.
 WORDS = {alerts.NAN: "NaN", alerts.STALLED: STALLED, alerts.SLOW: "slow", alerts.PLATEAU: "plateau"}
 
 
 @dataclass(frozen=True)
 class Health:
-    """`word`: healthy, begins (no numbers yet), or one of `WORDS`; `why`: a sentence, "" of a healthy one."""
+    """`word`: healthy, begins (no numbers yet), finishes (all its steps are done), or one of `WORDS`; `why`: a
+    sentence, "" of one that is well."""
 
     word: str
     why: str = ""
@@ -73,4 +74,5 @@ class Checkup:
         silence = alerts.stalled(pulse, settings, now, evaluating=self._evaluating)
         if silence:
             found[alerts.STALLED] = silence
-        return next((Health(word, found[kind]) for kind, word in WORDS.items() if kind in found), Health(HEALTHY))
+        well = FINISHES if job.total_steps and (job.step or 0) >= job.total_steps else HEALTHY
+        return next((Health(word, found[kind]) for kind, word in WORDS.items() if kind in found), Health(well))

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 
 from .joblog import JobLog
+from .jobs import Job
 
 HOST = "host"
 # The columns of a sample. Percent, GiB, W, MHz, degrees Celsius, NVML's throttle bits.
@@ -21,6 +22,7 @@ HOST_COLUMNS = (CPU, MEMORY)
 
 WHOLE_S = 86_400.0  # for which every sample is kept; then the mean of each minute
 MINUTE = 60.0
+GAP_S = 150.0  # between two samples that are not joined by a line: nobody measured (old ones are a minute apart)
 
 
 @dataclass(frozen=True)
@@ -233,3 +235,15 @@ def _mean(device: Device, rows: Sequence[bytes]) -> bytes:
         else:
             means.append(statistics.fmean(known) if known else math.nan)
     return _packed(means)
+
+
+def gpu_of(job: Job, devices: Iterable[str]) -> str | None:
+    """The GPU that a job computes on, by its UUID, of those that were sampled; None: none, or not known."""
+    gpus = [uuid for uuid in devices if uuid != HOST]
+    if job.config.get("device") == "cpu" or not job.attempts:
+        return None
+    own = job.attempts[-1].gpu
+    if own is not None:
+        return own if own in gpus else None
+    by_hand = job.id < 0 and job.kind not in ("demos", "adapt")
+    return gpus[0] if by_hand and len(gpus) == 1 else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pidec_train.protocol.metric_names import EVAL_SUCCESS_RATE
 
-from .health import BEGINS, STALLED, Checkup
+from .health import BEGINS, FINISHES, STALLED, Checkup
 from .jobs import LANES, Job, JobState
 from .manager import Manager
 from .pulse import Pulse, grown, loss_name, success_name
@@ -25,7 +25,7 @@ class JobLine:
 
     Attributes:
         rate, median: steps per minute now, and as this attempt had them before it became slow, see `Pulse.usual`; a run
-            that has stalled has no rate and no end.
+            that has stalled, or waits for its last evaluation, has no rate and no end.
         loss: NaN where the newest value was no number.
         success: 0 to 1.
         interval: 95 % interval of the newest evaluation, where `success` is that one.
@@ -106,7 +106,7 @@ def line_of(job: Job, pulse: Pulse, checkup: Checkup, settings: Settings, now: f
     if health.word == BEGINS:  # pace and end would be those of the attempt before
         return JobLine(job, loss=pulse.loss, success=pulse.success, interval=interval, health=health.word)
     median = pulse.usual[0] if pulse.usual else None
-    rate, ends = (None, None) if health.word == STALLED else (pulse.rate, pulse.ends(job))
+    rate, ends = (None, None) if health.word in (STALLED, FINISHES) else (pulse.rate, pulse.ends(job))
     figures = (rate, median, pulse.loss, pulse.success, ends)
     return JobLine(job, *figures, interval, health.word, health.why)
 

@@ -6,26 +6,25 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from pidec_train.protocol.config import CONFIG_MODELS, parse_config, shell_line
 from pidec_train.protocol.errors import PidecError
-from pidec_train.protocol.metric_names import EVAL_SUCCESS_RATE, ITERS_PER_MIN, METRICS, TRAIN_LOSS, info
 from pidec_train.protocol.rundir import BEST, LAST, list_checkpoints, read_checkpoint_info, write_atomic
 
-from .curvetable import curve_rows
 from .evaluations import Evaluations
 from .gpus import DOOR_PATIENCE_S, GpuMonitor
 from .host import sample_host
 from .intervals import wilson
 from .jobs import Job, JobEvent
 from .manager import Manager
-from .svgcurve import Bar, Point, curve
+from .reportcurves import evaluated, machine_figures, metric_figures
 
-_FIRST = (TRAIN_LOSS, EVAL_SUCCESS_RATE, ITERS_PER_MIN)
+_MANY_EVENTS = 30  # more are folded, and those that the page tells of elsewhere are left out above
+_TOLD_ELSEWHERE = ("checkpoint", "eval")
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --quiet: #667; --rule: #ccd; --line: #0b62b0; --mark: #b06a00; }
 @media (prefers-color-scheme: dark) {
@@ -36,7 +35,8 @@ h1 { font-size: 1.5em; margin-bottom: .2em } h2 { font-size: 1.1em; margin-top: 
 .charts { display: grid; gap: 1em; grid-template-columns: repeat(auto-fill, minmax(420px, 1fr)) }
 figure { margin: 0 } figcaption { font-weight: 600 } figcaption span { font-weight: 400; color: var(--quiet) }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums } td, th { text-align: left; vertical-align: top;
-  padding: .15em 1.2em .15em 0; border-bottom: 1px solid var(--rule); overflow-wrap: anywhere }
+  padding: .15em 1.2em .15em 0; border-bottom: 1px solid var(--rule); white-space: nowrap }
+td:last-child, .wraps td { white-space: normal; overflow-wrap: anywhere }
 code { font-size: .92em; overflow-wrap: anywhere } .scroll { overflow-x: auto }
 svg { width: 100%; height: auto } svg text { font-size: 11px; fill: var(--quiet) } .y { text-anchor: end }
 .x { text-anchor: middle } .grid { stroke: var(--rule); stroke-width: .6 }
@@ -63,7 +63,8 @@ def report(manager: Manager, job_id: int, now: float) -> str:
     job = manager.job(job_id)
     events = manager.events(job_id)
     sections = [
-        ("Curves", _curves(manager, job, events)),
+        ("Curves", metric_figures(manager, job, events)),
+        ("Speed and machine", machine_figures(manager, job, now)),
         ("Evaluations", _evaluations(manager, job, events)),
         ("Checkpoints", _checkpoints(manager, job)),
         ("Config", _config(job)),
@@ -97,62 +98,13 @@ def _head(job: Job, now: float) -> str:
     )
 
 
-# --- curves ----------------------------------------------------------------------------------------------------------
-
-
-def _curves(manager: Manager, job: Job, events: Sequence[JobEvent]) -> str:
-    curves: dict[str, list[Point]] = {}
-    for step, _, values in curve_rows(manager.curves(job.id)):
-        for name, value in values.items():
-            curves.setdefault(name, []).append((step, value))
-    bars = [
-        Bar(step, low, wins / episodes, high)
-        for step, wins, episodes, _ in _evaluated(events)
-        for low, high in [wilson(wins, episodes)]
-    ]
-    marks = [(event.step, text) for event in events if event.step is not None and (text := _mark(event))]
-    marks += [(each.resumed_step, f"attempt {each.number} resumed") for each in job.attempts if each.resumed_step]
-    names = [*(name for name in _FIRST if name in curves), *sorted(set(curves) - set(_FIRST))]
-    figures = []
-    for name in names:
-        shares = bars if name == EVAL_SUCCESS_RATE else ()
-        svg = curve(curves[name], bars=shares, marks=marks, log=info(name).log_scale)
-        figures.append(_figure(name, svg, curves[name]))
-    return f'<div class="charts">{"".join(figures)}</div>' if figures else ""
-
-
-def _figure(name: str, svg: str, points: Sequence[Point]) -> str:
-    numbers = [value for _, value in points if value is not None]
-    about = info(name)
-    best = {"up": max, "down": min}.get(about.better)
-    told = [f"last {numbers[-1]:.4g}", f"best {best(numbers):.4g}" if best else ""] if numbers else []
-    left_out = len(points) - len(numbers)
-    told.append(f"{left_out:,} of {len(points):,} were no numbers" if left_out else "")
-    text = " · ".join(part for part in told if part)
-    meaning = f'<br><span class="quiet">{escape(about.meaning)}</span>' if name in METRICS else ""
-    return f"<figure><figcaption>{escape(name)} <span>{text}</span></figcaption>{svg}{meaning}</figure>"
-
-
-def _mark(event: JobEvent) -> str:
-    return f"checkpoint at {event.step:,}" if event.event == "checkpoint" else ""
-
-
-def _evaluated(events: Iterable[JobEvent]) -> Iterator[tuple[int, int, int, JobEvent]]:
-    """(step, successes, episodes, event) of the evaluations that ended well."""
-    for event in events:
-        wins, episodes = event.detail.get("successes"), event.detail.get("episodes")
-        done = event.event == "eval" and event.detail.get("phase") == "done"
-        if done and isinstance(wins, int) and isinstance(episodes, int) and episodes > 0:
-            yield event.step or 0, wins, episodes, event
-
-
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 
 def _evaluations(manager: Manager, job: Job, events: Sequence[JobEvent]) -> str:
     rows = [
         (f"{step:,}", *_share(wins, episodes), "while it trained" if job.kind != "evaluate" else "", _clock(event.time))
-        for step, wins, episodes, event in _evaluated(events)
+        for step, wins, episodes, event in evaluated(events)
     ]
     folder = manager.checkpoint_dir(job.id).resolve()
     for path, found in Evaluations(manager).of(manager.jobs()).items():
@@ -198,9 +150,9 @@ def _config(job: Job) -> str:
         line = f"<p><code>{escape(shell_line(job.kind, parse_config(job.kind, job.config)))}</code></p>"
     except PidecError:  # of a job that an older version has queued
         line = ""
-    rest = _table(("setting", "value"), [row[:2] for row in usual])
+    rest = _table(("setting", "value"), [row[:2] for row in usual], wraps=True)
     folded = f"<details><summary>{len(usual)} settings as by default</summary>{rest}</details>" if usual else ""
-    return line + _table(("setting", "value", "default"), changed) + folded
+    return line + _table(("setting", "value", "default"), changed, wraps=True) + folded
 
 
 def _plain(value: Any) -> Any:
@@ -229,9 +181,18 @@ def _attempts(job: Job) -> str:
 
 
 def _events(events: Sequence[JobEvent]) -> str:
+    whole = _event_table(events)
+    if len(events) <= _MANY_EVENTS:
+        return whole
+    rest = _event_table([event for event in events if event.event not in _TOLD_ELSEWHERE])
+    return f"{rest}<details><summary>all {len(events):,} events</summary>{whole}</details>"
+
+
+def _event_table(events: Sequence[JobEvent]) -> str:
     rows = []
     for event in events:
-        detail = ", ".join(f"{key} {_text(value)}" for key, value in event.detail.items() if value is not None)
+        told = {key: value for key, value in event.detail.items() if value is not None and key != "config"}
+        detail = ", ".join(f"{key} {_text(value)}" for key, value in told.items())
         step = "" if event.step is None else f"{event.step:,}"
         rows.append((_clock(event.time), str(event.attempt), step, event.event, detail[:500]))
     return _table(("when", "attempt", "step", "event", ""), rows)
@@ -254,12 +215,14 @@ def _machine(manager: Manager, job: Job) -> str:
     return _table(("", ""), rows)
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, wraps: bool = False) -> str:
+    """`wraps`: cells of any length; else the last column alone is broken."""
     if not rows:
         return ""
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     lines = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<div class="scroll"><table><tr>{head}</tr>{lines}</table></div>'
+    kind = ' class="wraps"' if wraps else ""
+    return f'<div class="scroll"><table{kind}><tr>{head}</tr>{lines}</table></div>'
 
 
 def _clock(moment: float | None) -> str:

@@ -10,6 +10,7 @@ from html import escape
 WIDTH, HEIGHT = 560, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 20, 8, 24
 _COLUMNS = 480  # a screen shows no more; what falls into one column is drawn as its mean, over a band of its extremes
+_MANY, _SHORT = 30, 7  # marks that are drawn through the curve; the height of each where they are more
 
 Point = tuple[float, float | None]  # step, value; None: it was no number
 
@@ -40,15 +41,21 @@ def curve(
     *,
     bars: Sequence[Bar] = (),
     marks: Sequence[tuple[float, str]] = (),
+    resumes: Sequence[tuple[float, str]] = (),
     log: bool = False,
+    span: tuple[float, float] | None = None,
+    from_zero: bool = False,
 ) -> str:
     """An SVG element. A value that was no number interrupts the line.
 
     Args:
-        points: by step.
+        points: by x.
         bars: drawn as dots with their intervals, in the line's stead.
-        marks: steps with what happened there, as vertical lines.
+        marks: x with what happened there, as vertical lines; where they are many, short ones at the bottom.
+        resumes: the same, always drawn whole.
         log: a logarithmic y axis, where all values allow one.
+        span: ends of the x axis; None: the points'.
+        from_zero: the y axis begins at 0.
     """
     log = log and all(value is None or value > 0 for _, value in points)
     if log:
@@ -57,17 +64,18 @@ def curve(
     if not numbers:
         return "<p>no value that is a number</p>"
     heights = [*numbers, *(edge for bar in bars for edge in (bar.low, bar.high))]
-    xs = _Scale(*_spread(points[0][0], points[-1][0]), _LEFT, WIDTH - _RIGHT)
-    ys = _Scale(*_spread(min(heights), max(heights), 0.04), HEIGHT - _BOTTOM, _TOP)
-    parts = [*_axes(xs, ys, log), *_marks(marks, xs)]
+    xs = _Scale(*_spread(*(span or (points[0][0], points[-1][0]))), _LEFT, WIDTH - _RIGHT)
+    low = 0.0 if from_zero else min(heights)
+    ys = _Scale(*_spread(low, max(heights), 0.04), HEIGHT - _BOTTOM, _TOP)
+    top = HEIGHT - _BOTTOM - _SHORT if len(marks) > _MANY else _TOP
+    parts = [*_axes(xs, ys, log), *_marks(marks, xs, top), *_marks(resumes, xs, _TOP)]
     parts += _bars(bars, xs, ys) if bars else _line(points, xs, ys)
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(parts)}</svg>'
 
 
 def _spread(low: float, high: float, margin: float = 0.0) -> tuple[float, float]:
     if high <= low:
-        room = abs(low) * 0.1 or 1.0
-        return low - room, high + room
+        return (low - 0.1 * abs(low), high + 0.1 * abs(low)) if low else (0.0, 1.0)
     return low - margin * (high - low), high + margin * (high - low)
 
 
@@ -80,10 +88,10 @@ def _axes(xs: _Scale, ys: _Scale, log: bool) -> Iterator[str]:
         yield f'<text class="x" x="{xs(value):.1f}" y="{HEIGHT - 6}">{_short(value)}</text>'
 
 
-def _marks(marks: Sequence[tuple[float, str]], xs: _Scale) -> Iterator[str]:
+def _marks(marks: Sequence[tuple[float, str]], xs: _Scale, top: float) -> Iterator[str]:
     for x, text in marks:
         if xs.low <= x <= xs.high:
-            line = f'<path class="mark" d="M{xs(x):.1f} {_TOP}V{HEIGHT - _BOTTOM}"/>'
+            line = f'<path class="mark" d="M{xs(x):.1f} {top}V{HEIGHT - _BOTTOM}"/>'
             yield f"<g><title>{escape(text)}</title>{line}</g>"
 
 

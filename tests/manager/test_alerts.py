@@ -7,6 +7,7 @@ import random
 import time
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,15 @@ def test_a_run_that_has_stalled_has_neither_rate_nor_end() -> None:
     well, silent = (line_of(JOB, made, checkup, USUAL, NOW + 190 + late) for late in (10, 1300))
     assert (well.health, well.rate) == ("healthy", 1000.0) and well.ends is not None
     assert (silent.health, silent.rate, silent.against_median, silent.ends) == ("stalled", None, None, None)
+
+
+def test_a_run_whose_steps_are_done_finishes() -> None:
+    """Lost: an end that lay minutes ago, while the last evaluation goes on."""
+    made = pulse("throughput/iters_per_min", [1000.0] * 20, every=10)
+    done = replace(JOB, step=JOB.total_steps)
+    line = line_of(done, made, Checkup(1), USUAL, NOW + 300)
+    assert (line.health, line.rate, line.ends) == ("finishes", None, None)
+    assert line_of(done, made, Checkup(1), USUAL, NOW + 1900).health == "stalled"
 
 
 def test_the_largest_values_that_are_taken_in_can_be_judged() -> None:

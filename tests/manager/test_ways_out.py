@@ -24,9 +24,11 @@ import pytest
 from pidec_tui.manager import cli
 from pidec_tui.manager.joblog import JobLog
 from pidec_tui.manager.jobs import Job, JobState
+from pidec_tui.manager.machinelog import HOST, Device, MachineLog, Sample
 from pidec_tui.manager.manager import Manager
 from pidec_tui.manager.metriclog import MetricLog
 from pidec_tui.manager.overview import Overview
+from pidec_tui.manager.report import report
 from pidec_tui.manager.svgcurve import curve
 
 NOW = 1_790_000_000.0
@@ -216,6 +218,43 @@ def test_a_report_is_one_page_that_needs_nothing_else(manager: Manager, run: Run
     assert run("report", "1", "--out", str(out), "--force")[0] == 0
     assert "is a folder" in run("report", "1", "--out", str(tmp_path))[2]
     assert "cannot be written" in run("report", "1", "--out", str(tmp_path / "gone" / "x.html"))[2]
+
+
+def test_a_report_shows_what_the_machine_did(manager: Manager, tmp_path: Path) -> None:
+    """Lost without it: whether the GPU was busy in the night, for everybody who was not at the box."""
+    job = training(manager)
+    log_rows(manager, job.id, [{"throughput/iters_per_min": 900.0 + n} for n in range(60)])
+    assert "Speed and machine" not in report(manager, job.id, NOW), "nobody has measured"
+    log = JobLog(manager.places.db)
+    card, box = Device("GPU-a", "Fake", 24.0), Device(HOST, "box", 64.0, 16)
+    began = manager.job(job.id).attempts[0].started
+    with log.write():
+        log.update_attempt(job.id, 1, gpu="GPU-a")
+        for n in range(60):
+            when = began + 5 * n + (600 if n > 30 else 0)
+            values = (97.0, 6.0, 400.0, 450.0, 2500.0, 60.0, 0.0)
+            MachineLog(log).add([Sample(when, card, values), Sample(when, box, (40.0, 9.0))])
+    log.close()
+    page = report(manager, job.id, began + 1200)
+    for title in ("rate", "GPU", "GPU power", "GPU clock", "GPU memory", "CPU", "memory"):
+        assert f"<figcaption>{title} <" in page, title
+    figure = page.split("<figcaption>GPU <")[1].split("</figure>")[0]
+    assert figure.count("<polyline") == 2, "no line is drawn through ten minutes in which nobody measured"
+
+
+def test_many_checkpoints_do_not_hide_a_curve_of_a_report() -> None:
+    """Lost without it: every curve of a run that was saved 400 times, behind 400 lines."""
+    points = [(float(x), 1.0 + x) for x in range(100)]
+    few, many = ([(float(x), "saved") for x in range(count)] for count in (30, 90))
+    assert curve(points, marks=few).count(" 8V186") == 30
+    drawn = curve(points, marks=many, resumes=[(50.0, "resumed")])
+    assert drawn.count("179V186") == 90 and drawn.count(" 8V186") == 1, "a resume is drawn whole"
+
+
+def test_the_curves_of_a_report_have_one_axis() -> None:
+    """Lost without it: an evaluation that is drawn where the loss was another one."""
+    early = curve([(0, 1.0), (50, 2.0)], span=(0.0, 100.0))
+    assert "298.0,14.6" in early and "540.0,14.6" not in early
 
 
 def test_a_curve_breaks_at_what_was_no_number_and_shows_a_single_point() -> None:

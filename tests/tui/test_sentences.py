@@ -59,6 +59,12 @@ def test_a_state_is_a_sentence_with_its_reason(job: Job, says: str) -> None:
     assert says in sentence(job, JobLine(JOB, 100, ends=NOW), NOW, ahead=2, key=str)
 
 
+def test_a_run_whose_steps_are_done_says_what_is_left() -> None:
+    """Lost: why a run at 100 % still holds the GPU."""
+    said = sentence(JOB, JobLine(JOB, health="finishes"), NOW, key=str)
+    assert said.endswith("all its iterations are done: the last evaluation and checkpoint are left.")
+
+
 def test_only_queued_jobs_of_the_same_lane_are_ahead() -> None:
     """Lost: a job on the idle CPU lane that claims to wait behind GPU jobs."""
     me = replace(JOB, state=JobState.queued)

@@ -14,9 +14,9 @@ from textual.widgets import Static
 
 from pidec_tui.charts.series import Curve
 from pidec_tui.charts.view import ChartView
-from pidec_tui.machinetrace import GAP_S, MachineTrace, gpu_of
+from pidec_tui.machinetrace import MachineTrace
 from pidec_tui.manager.jobs import Attempt, Job, JobState
-from pidec_tui.manager.machinelog import HOST, MachineBlock
+from pidec_tui.manager.machinelog import GAP_S, HOST, MachineBlock, gpu_of
 from pidec_tui.screens.charts import ChartsScreen
 from pidec_tui.screens.main import MainScreen
 from pidec_tui.screens.why import WhyScreen
