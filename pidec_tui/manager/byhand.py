@@ -52,9 +52,11 @@ class _Columns:
 
 @dataclass
 class _Run:
-    """One metrics.jsonl, and what was read of it. Rows count its lines, from 1."""
+    """One metrics.jsonl, and what was read of it. Rows count the lines that were taken in, from 1; they go on where
+    another file takes its place, so that a reader who asks for what lies behind a row is told of all that is new."""
 
     path: Path
+    number: int = 1  # of the attempt
     offset: int = 0
     rows: int = 0
     columns: dict[tuple[str, ...], _Columns] = field(default_factory=dict)
@@ -68,7 +70,7 @@ class _Run:
         while True:
             behind, lines = read_new(self.path, self.offset)
             if behind < self.offset:  # written anew
-                self.rows, self.columns, self.events = 0, {}, []
+                self.columns, self.events = {}, []
             for line in lines:
                 self._take(line)
             if behind == self.offset:
@@ -79,7 +81,7 @@ class _Run:
         self.rows += 1
         if line.event is not None:
             detail = line.detail()
-            self.events.append(JobEvent(self.rows, 1, line.seq, line.step, line.time, line.event, detail))
+            self.events.append(JobEvent(self.rows, self.number, line.seq, line.step, line.time, line.event, detail))
         if not line.metrics:
             return
         names = tuple(sorted(line.metrics))
@@ -108,12 +110,14 @@ class _Run:
 
     def _read_ends(self, size: int) -> list[MetricsLine]:
         with self.path.open("rb") as file:
-            begin = file.read(PIECE)
-            at = max(size - PIECE, len(begin))
-            file.seek(at)
-            end = file.read(size - at)
-        self._behind = at + end.rfind(b"\n") + 1 if end else begin.rfind(b"\n") + 1
-        return [line for piece in (begin, end) for _, line in parse_metrics(piece)]
+            if size <= 2 * PIECE:  # in one: a line across the border of two would be lost, and it may be the last
+                at, pieces = 0, [file.read(2 * PIECE)]
+            else:
+                at, pieces = size - PIECE, [file.read(PIECE)]
+                file.seek(at)
+                pieces.append(file.read(PIECE))
+        self._behind = at + pieces[-1].rfind(b"\n") + 1
+        return [line for piece in pieces for _, line in parse_metrics(piece)]
 
 
 class ByHand:
@@ -152,7 +156,9 @@ class ByHand:
                 at = bisect_right(columns.rows, after_row)
                 if at < len(columns.rows):
                     values = {name: column[at:] for name, column in columns.values.items()}
-                    blocks.append(MetricBlock(1, columns.rows[-1], columns.steps[at:], columns.times[at:], values))
+                    blocks.append(
+                        MetricBlock(run.number, columns.rows[-1], columns.steps[at:], columns.times[at:], values)
+                    )
             return blocks
 
     def latest(self, job_id: int) -> dict[str, float | None]:
@@ -186,10 +192,10 @@ class ByHand:
             names = []
         for name in names:
             folder = self._ws.runs / name
-            path = _metrics(folder)
+            number, path = _metrics(folder)
             known = self._runs.get(folder)
             if path is not None and (known is None or known.path != path):
-                self._runs[folder] = _Run(path)
+                self._runs[folder] = _Run(path, number, rows=known.rows if known else 0)
         found = [folder.name for folder in self._runs]
         if any(name not in self._numbers for name in found):
             self._numbers = _numbered(self._ws.jobs / ORDER, found)
@@ -251,13 +257,13 @@ def refuse(job_id: int) -> None:
         )
 
 
-def _metrics(folder: Path) -> Path | None:
-    """metrics.jsonl of a run folder's newest attempt, or in the folder itself."""
-    attempts = RunDir(folder).attempts()
-    for path in (*(attempt.metrics for _, attempt in reversed(attempts)), folder / "metrics.jsonl"):
+def _metrics(folder: Path) -> tuple[int, Path | None]:
+    """The newest attempt of a run folder, and its metrics.jsonl, or the one in the folder itself."""
+    attempts = [(number, attempt.metrics) for number, attempt in RunDir(folder).attempts()]
+    for number, path in (*reversed(attempts), (1, folder / "metrics.jsonl")):
         if path.is_file():
-            return path
-    return None
+            return number, path
+    return 1, None
 
 
 def _job(job_id: int, folder: Path, run: _Run) -> Job | None:
@@ -299,7 +305,7 @@ def _job(job_id: int, folder: Path, run: _Run) -> Job | None:
         max((line.step for line in lines if line.step is not None), default=None),
         total if isinstance(total, int) else None,
         name if isinstance(name, str) and name else STEP_NAMES.get(kind, "step"),
-        attempts=(Attempt(1, state.value, start.time, ended, about.get("pid"), cause=reason),),
+        attempts=(Attempt(run.number, state.value, start.time, ended, about.get("pid"), cause=reason),),
     )
 
 

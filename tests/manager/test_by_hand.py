@@ -80,6 +80,52 @@ def test_of_a_long_run_only_what_is_new_is_read(manager: Manager, monkeypatch: p
     assert manager.by_hand()[0].step == 7, "one that was written anew is read anew"
 
 
+def test_no_line_is_lost_at_the_border_of_what_is_read_at_once(manager: Manager) -> None:
+    """Lost: the last word of a run, which is then said to have failed."""
+    path = write(manager, "hand-20261124-103000-Peg-v1", {**START, "pid": 2**22 - 3})
+    room = byhand.PIECE - path.stat().st_size - 60
+    write(
+        manager,
+        path.parts[-3],
+        {"event": "warning", "message": "x" * (room - 60)},
+        {"event": "end", "state": "succeeded"},
+    )
+    assert byhand.PIECE < path.stat().st_size < byhand.PIECE + 60
+    assert manager.by_hand()[0].state is JobState.succeeded
+
+
+def test_a_row_that_comes_while_the_file_is_opened_breaks_nothing(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lost: the whole queue for a look, to a ValueError."""
+    path = write(manager, "hand-20261124-103000-Peg-v1", START, row(1, 0.5))
+    real = Path.open
+
+    def late(self: Path, *how: Any, **more: Any) -> Any:
+        if self == path:
+            monkeypatch.undo()
+            write(manager, path.parts[-3], row(2, 0.4))
+        return real(self, *how, **more)
+
+    monkeypatch.setattr(Path, "open", late)
+    assert manager.by_hand()[0].step == 2
+    write(manager, path.parts[-3], row(3, 0.3))
+    assert manager.by_hand()[0].step == 3
+
+
+def test_who_reads_on_is_told_of_a_new_attempt_from_its_first_row(manager: Manager) -> None:
+    """Lost: the curves of a run that was resumed, until it has more rows than before."""
+    path = write(manager, "hand-20261124-103000-Peg-v1", START, *[row(step, 0.5) for step in range(9)])
+    manager.by_hand()
+    (before,) = manager.curves(-1)
+    again = path.parent.with_name("attempt-2") / path.name
+    again.parent.mkdir()
+    again.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
+    (job,) = manager.by_hand()
+    (new,) = manager.curves(-1, after_row=before.last_row)
+    assert list(new.steps) == [0, 1] and new.attempt == 2 == job.attempts[-1].number, "it may have begun from nothing"
+
+
 def test_a_value_beyond_all_bounds_is_none_as_in_the_queue(manager: Manager) -> None:
     """Lost: health, rate and end of all runs, because of one by hand whose loss is infinite."""
     write(manager, "hand-20261124-103000-Peg-v1", START, row(100, 0.5), row(200, math.inf), row(300, 1e300))
