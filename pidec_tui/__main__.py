@@ -63,10 +63,12 @@ def _open(options: argparse.Namespace) -> int:
     from pidec_train.protocol.rundir import Workspace, find_workspace, is_no_workspace
 
     from .manager.manager import Manager
+    from .manager.statedir import check_folder
 
-    if options.readonly and is_no_workspace(Workspace(find_workspace(options.workspace))):
-        return _refuse("There is no workspace here, and --readonly begins none. --workspace DIR names another")
     try:
+        check_folder(root := find_workspace(options.workspace))
+        if options.readonly and is_no_workspace(Workspace(root)):
+            return _refuse("There is no workspace here, and --readonly begins none. --workspace DIR names another")
         manager = Manager.open(options.workspace)
     except PidecError as error:
         return _refuse(error.line())

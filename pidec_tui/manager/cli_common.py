@@ -19,7 +19,7 @@ from .manager import Manager
 from .otherqueue import check_other_queue
 from .settings import toml_value
 from .specs import missing_files
-from .statedir import Places
+from .statedir import Places, check_folder
 from .sweep import takes_text
 
 Options = argparse.Namespace
@@ -35,7 +35,8 @@ def workspace(options: Options) -> Workspace:
 
 
 def is_new(options: Options) -> bool:
-    """Whether there is no workspace yet where the command looks."""
+    """Whether there is no workspace yet where the command looks. Raises PidecError where there can be none."""
+    check_folder(workspace(options).root)
     return is_no_workspace(workspace(options))
 
 

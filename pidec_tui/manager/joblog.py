@@ -27,6 +27,7 @@ from .schema import MIGRATIONS, VERSION
 
 OLDEST_SQLITE = (3, 51, 3)  # before it, two processes that write and checkpoint can corrupt a WAL database
 BUSY_MS = 5000
+_MAY_NOT = "Check the folder's permissions"
 MOST = 1e150  # of a metric's value; sums of squares of larger ones are no numbers any more
 
 
@@ -62,7 +63,7 @@ def _plain_errors(path: Path) -> Iterator[None]:
     except apsw.FullError:
         raise JobLogError(f"the job log {path} cannot grow: the disk is full", "Free some space") from None
     except (apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError) as error:
-        raise JobLogError(f"the job log {path} cannot be used ({error})", "Check the folder's permissions") from None
+        raise JobLogError(f"the job log {path} cannot be used ({error})", _MAY_NOT) from None
 
 
 class JobLog:
@@ -120,7 +121,9 @@ class JobLog:
             try:
                 os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
             except OSError as error:
-                raise JobLogError(f"the job log {self.path} cannot be opened: {error.strerror}") from None
+                folder = isinstance(error, IsADirectoryError)
+                hint = "Move that folder away: the run folders tell what was in the job log" if folder else _MAY_NOT
+                raise JobLogError(f"the job log {self.path} cannot be opened: {error.strerror}", hint) from None
             connection = apsw.Connection(str(self.path))
             connection.set_busy_timeout(self._busy_ms)
             _migrate(connection, self.path)

@@ -5,6 +5,7 @@ SQLite's WAL and flock are not safe on a network file system; run folders and ch
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -101,18 +102,33 @@ def make_private(folder: Path) -> None:
     Raises:
         PidecError: it cannot be created or written, or belongs to somebody else.
     """
+    if (file := _in_the_way(folder)) is not None:
+        raise _unwritable(folder, f"{file} is a file")
     try:
         missing = [path for path in (folder, *folder.parents) if not path.exists()]
         for path in reversed(missing):
             path.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise _unwritable(folder, error.strerror or str(error)) from None
-    if not folder.is_dir():
-        raise _unwritable(folder, "it is not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise _unwritable(folder, "Permission denied")
     if str(folder).startswith("/var/tmp/pidec-") and folder.stat().st_uid != os.getuid():
         raise _unwritable(folder, "it belongs to another user")
+
+
+def check_folder(workspace: Path) -> None:
+    """Raises PidecError where a workspace cannot be, as there is a file."""
+    if (file := _in_the_way(workspace)) is not None:
+        raise PidecError(f"{file} is a file: no workspace is in it", "--workspace or PIDEC_WORKSPACE names a folder")
+
+
+def _in_the_way(folder: Path) -> Path | None:
+    """The file that is where the folder, or one that it lies in, would have to be; None where that cannot be seen."""
+    with contextlib.suppress(OSError):
+        for path in (folder, *folder.parents):
+            if path.exists():
+                return None if path.is_dir() else path
+    return None
 
 
 def _unwritable(folder: Path, why: str) -> PidecError:

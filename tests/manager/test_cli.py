@@ -321,7 +321,7 @@ def test_what_was_queued_is_told_though_no_runner_comes_up(jobs: Shell, tmp_path
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["list"], "cannot be written: Not a directory. Set PIDEC_STATE_DIR to a folder that you own, or to none"),
+        (["list"], "/file is a file. Set PIDEC_STATE_DIR to a folder that you own, or to none"),
         (["top", "--every", "nan"], "there is no such pause"),
         (["top", "--every", "1e10"], "there is no such pause"),
     ],
@@ -342,3 +342,27 @@ def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
     environ = {name: value for name, value in os.environ.items() if name != "PIDEC_WORKSPACE"}
     done = subprocess.run(["sh", "-c", line], cwd=gone, env=environ, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (1, "pidec-jobs: the folder that you are in is gone. cd to another one\n")
+
+
+@pytest.mark.parametrize("words", [["list"], ["top", "--once"], ["add", "quickstart"], ["repair"]])
+def test_a_workspace_that_is_a_file_is_called_one(jobs: Shell, tmp_path: Path, words: list[str]) -> None:
+    """Lost: the mistake in the path, to "the queue is empty" and advice that would begin a workspace there."""
+    (tmp_path / "job.toml").touch()
+    for path in ("job.toml", "job.toml/deeper"):
+        done = jobs(*words, "--workspace", str(tmp_path / path))
+        assert (done.returncode, done.stdout) == (2, "") and f"{tmp_path}/job.toml is a file" in done.stderr
+        assert done.stderr.count("\n") == 1 and "--workspace" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["list"], ["repair"]])
+def test_a_folder_in_the_job_logs_place_has_a_way_out(jobs: Shell, words: list[str]) -> None:
+    """Lost: what to do about it."""
+    jobs("add", "--command", "true", "--no-runner")
+    place = jobs.workspace / "jobs" / "jobs.db"
+    for path in place.parent.glob("jobs.db*"):
+        path.unlink()
+    place.mkdir()
+    done = jobs(*words)
+    assert done.returncode == 1 and "Is a directory. Move that folder away" in done.stderr
+    place.rmdir()
+    assert "true" in jobs("list").stdout, "what the hint said is so"

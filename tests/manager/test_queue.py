@@ -269,7 +269,7 @@ def test_a_missing_wandb_key_is_a_warning(tmp_path: Path) -> None:
 
 def test_a_workspace_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(PidecError, match=r"cannot be written: Not a directory.*--workspace DIR"):
+    with pytest.raises(PidecError, match=r"cannot be written: .*/file is a file.*--workspace DIR"):
         Manager.open(tmp_path / "file" / "ws")
 
 
