@@ -53,6 +53,9 @@ from .screens.main import MainScreen
 from .sent import Sent
 from .words import keyed
 
+# Somebody is there. A terminal changes its size when somebody attaches to it, as to one of tmux.
+_SOMEBODY = (events.InputEvent, events.Paste, events.AppFocus, events.Resize)
+
 
 class PidecApp(Notices):
     """The dashboard over one workspace. Closing it changes nothing for the jobs.
@@ -129,7 +132,7 @@ class PidecApp(Notices):
     def on_mount(self) -> None:
         self.run_worker(self.feed.run, thread=True, name="feed", exit_on_error=False)
         self.theme_changed_signal.subscribe(self, lambda _: self._tell("all"))
-        self.app_resume_signal.subscribe(self, lambda _: self.action_redraw())
+        self.app_resume_signal.subscribe(self, lambda _: self._resumed())
         self._remembering.begin()
         if self.keys.troubles:
             self.notify(self.keys.said(), title="Your own keys", severity="warning", timeout=15, markup=False)
@@ -199,9 +202,14 @@ class PidecApp(Notices):
         return await super().run_action(action, default_namespace, namespaces)
 
     async def on_event(self, event: events.Event) -> None:
-        if isinstance(event, events.InputEvent | events.Paste | events.AppFocus):
+        if isinstance(event, _SOMEBODY):
             self.feed.touched()
         await super().on_event(event)
+
+    def _resumed(self) -> None:
+        """After `fg`, whose keys went to the shell."""
+        self.feed.touched()
+        self.action_redraw()
 
     def action_redraw(self) -> None:
         """For a terminal that something else has written to."""

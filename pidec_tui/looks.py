@@ -30,6 +30,7 @@ class Looks:
         self._touched = clock()
         self._wanted, self._over, self._drawn = threading.Event(), threading.Event(), threading.Event()
         self._drawn.set()
+        self._undrawn, self._counting = 0, threading.Lock()  # a look that takes long is told in several parts
 
     def pause(self) -> float:
         """Seconds until the next look, if nothing asks for an earlier one."""
@@ -49,14 +50,19 @@ class Looks:
         """The same `post`, of what is to be drawn before the next look."""
 
         def tell(found: News) -> None:
-            self._drawn.clear()  # first: the screen may be quick
+            with self._counting:  # first: the screen may be quick
+                self._undrawn += 1
+                self._drawn.clear()
             post(found)
 
         return tell
 
     def drawn(self) -> None:
-        """The screen has caught up."""
-        self._drawn.set()
+        """The screen has drawn what was told once."""
+        with self._counting:
+            self._undrawn -= 1
+            if not self._undrawn:
+                self._drawn.set()
 
     def end(self) -> None:
         self._over.set()

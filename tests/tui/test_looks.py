@@ -58,6 +58,23 @@ def test_a_look_waits_for_a_screen_that_is_slower() -> None:
     thread.join()
 
 
+def test_a_look_waits_for_all_that_the_one_before_has_told() -> None:
+    """Else a look that tells in two parts piles them up before a slow screen, one more at each look."""
+    looks = Looks()
+    tell = looks.told_by(lambda _: None)
+    tell("first part")
+    tell("second part")
+    looks.drawn()
+    looks.at_once()
+    went = threading.Event()
+    thread = threading.Thread(target=lambda: (looks.next(), went.set()))
+    thread.start()
+    assert not went.wait(0.2)
+    looks.drawn()
+    assert went.wait(1.0)
+    thread.join()
+
+
 def test_it_ends_while_it_waits_for_the_screen() -> None:
     """Else `q` leaves a process behind."""
     looks = Looks()
@@ -80,4 +97,19 @@ async def test_a_key_says_that_somebody_is_there(scene: Scene) -> None:
         looks._touched -= 3600
         assert looks.pause() == UNATTENDED
         await pilot.press("j")
+        assert looks.pause() == ATTENDED
+
+
+async def test_who_attaches_to_its_terminal_or_brings_it_back_is_there(scene: Scene) -> None:
+    """Else one looks at a picture of ten seconds ago, without a key that would tell."""
+    app = app_of(scene)
+    async with app.run_test(size=(160, 45)) as pilot:
+        await settled(pilot)
+        looks = app.feed._looks
+        looks._touched -= 3600
+        await pilot.resize_terminal(120, 40)
+        assert looks.pause() == ATTENDED
+        looks._touched -= 3600
+        app.app_resume_signal.publish(app)
+        await pilot.pause()
         assert looks.pause() == ATTENDED
