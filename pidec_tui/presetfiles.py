@@ -45,8 +45,8 @@ def read_presets(ws: Workspace, post: Callable[[Message], object]) -> bool:
     def work() -> Message:
         try:
             return PresetsRead(list_presets(ws), broken_presets(ws))
-        except OSError as error:  # a folder that may not be read, or whose server has gone
-            return PresetsRead([], [], f"{ws.presets} cannot be read: {error.strerror or error}")
+        except Exception as error:  # noqa: BLE001 - one that may not be read, a server that is gone, a link to itself
+            return PresetsRead([], [], f"{ws.presets} cannot be read: {_why(error)}")
 
     return _look(work, post)
 
@@ -57,10 +57,14 @@ def look_for(draft: Draft, path: Path, post: Callable[[Message], object]) -> boo
     def work() -> Message:
         try:
             return PresetLooked(draft, path, path.exists())
-        except OSError as error:
-            return PresetLooked(draft, path, False, f"{path.parent} cannot be read: {error.strerror or error}")
+        except Exception as error:  # noqa: BLE001 - as above
+            return PresetLooked(draft, path, False, f"{path.parent} cannot be read: {_why(error)}")
 
     return _look(work, post)
+
+
+def _why(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or f"{type(error).__name__}: {error}"
 
 
 def _look(work: Callable[[], Message], post: Callable[[Message], object]) -> bool:

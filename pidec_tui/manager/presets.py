@@ -6,6 +6,7 @@ checkpoint of that job. A setting that must be given may be left open: whoever a
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ def broken_presets(ws: Workspace) -> list[PidecError]:
 
 def _files(ws: Workspace) -> list[tuple[Path, bool]]:
     builtin = builtin_folder()
-    own = [] if ws.presets.resolve() == builtin.resolve() else sorted(ws.presets.glob("*.toml"))
+    own = [] if os.path.realpath(ws.presets) == os.path.realpath(builtin) else sorted(ws.presets.glob("*.toml"))
     return [*((path, False) for path in own), *((path, True) for path in sorted(builtin.glob("*.toml")))]
 
 

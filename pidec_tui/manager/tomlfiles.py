@@ -37,5 +37,5 @@ def read_toml(path: Path) -> dict[str, Any]:
         return values
     except OSError as error:
         raise PidecError(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise PidecError(f"{path} is not valid TOML: {error}") from None

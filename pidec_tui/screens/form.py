@@ -323,7 +323,7 @@ class FormScreen(PidecScreen):
             return
 
         if not look_for(draft, there, self.post_message):
-            self.notify("The folder of the presets answers slowly: it is kept as soon as it does.", timeout=4)
+            self.notify("The folder of the presets answers slowly: wait here, and it is kept when it does.", timeout=6)
 
     def on_preset_looked(self, message: PresetLooked) -> None:
         draft = message.draft

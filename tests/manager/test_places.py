@@ -109,6 +109,19 @@ def test_a_wrong_preset_file_is_one_line(tmp_path: Path, text: str, line: str) -
     assert line in error.value.line() and "my.toml" in error.value.line()
 
 
+def test_presets_that_lead_nowhere_are_left_out(tmp_path: Path) -> None:
+    """Lost: the shipped ones too, to a traceback."""
+    ws = Workspace(tmp_path)
+    ws.jobs.mkdir()
+    ws.presets.symlink_to("presets")
+    assert list_presets(ws) and not broken_presets(ws)
+    ws.presets.unlink()
+    ws.presets.mkdir()
+    (ws.presets / "deep.toml").write_text("a = " + "[" * 5000 + "]" * 5000)
+    (broken,) = broken_presets(ws)
+    assert list_presets(ws) and "deep.toml is not valid TOML: maximum recursion depth" in broken.message
+
+
 def test_a_mistyped_preset_gets_the_nearest_name(tmp_path: Path) -> None:
     with pytest.raises(PidecError, match=r'there is no preset "quikstart".*did you mean "quickstart"'):
         load_preset(Workspace(tmp_path), "quikstart")

@@ -125,6 +125,22 @@ async def test_a_preset_is_kept_when_its_folder_answers(
         answers.set()
 
 
+async def test_whatever_is_wrong_with_the_presets_the_search_for_them_ends(
+    scene: Scene, presets: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lost: why there are none; "looking for presets …" stands there for ever."""
+
+    def breaks(ws: Workspace) -> list[Preset]:
+        raise RuntimeError("Symlink loop")
+
+    monkeypatch.setattr("pidec_tui.presetfiles.list_presets", breaks)
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        await pressed(pilot, "n")
+        assert not pilot.app.screen.query_one(PresetList).border_subtitle
+        assert "cannot be read: RuntimeError: Symlink loop" in notices(pilot)
+
+
 async def test_the_form_says_how_it_has_read_a_number(scene: Scene, presets: None) -> None:
     """Lost: a run of a hundred milliards of iterations, meant as two of a hundred thousand."""
     async with app_of(scene).run_test(size=(120, 40)) as pilot:
