@@ -356,9 +356,11 @@ class PidecApp(Notices):
 
     def on_trouble(self, message: Trouble) -> None:
         self.board.troubles[message.part] = message.text
-        if message.text:  # whole: the top line shows it for as long as it lasts, but may cut off what to do about it
+        if message.quiet:
+            pass
+        elif message.text:  # whole: the top line shows it for as long as it lasts, but may cut off what to do about it
             self.notify(message.text, title=message.part, severity="warning", timeout=10, markup=False)
-        elif not message.quiet:
+        else:
             self.notify(f"{message.part}: works again", timeout=4)
         self._tell("top")
 

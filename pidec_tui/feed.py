@@ -100,7 +100,7 @@ class Feed:
         self._next_by_hand = 0.0
         self._last_event: int | None = None  # of any job, at the look before; None: there was none
         self._seen: dict[str, object] = {}  # what each part looked like when it was last told
-        self._troubles: set[str] = set()
+        self._troubles: dict[str, str] = {}  # what each part that cannot be read was last said to have
         self._next_machine = 0.0
         self._next_runner = 0.0
         self._runner_error: PidecError | None = None
@@ -185,8 +185,8 @@ class Feed:
             self._tell_anew = False
             for part in ("trace", "advice", "advice told", "log file", "checkpoints"):
                 self._seen.pop(part, None)
-            for part in {"log file", "checkpoints", "run folder"} & self._troubles:  # of the job before
-                self._troubles.discard(part)
+            for part in {"log file", "checkpoints", "run folder"} & self._troubles.keys():  # of the job before
+                del self._troubles[part]
                 self._post(Trouble(part, "", quiet=True))
         selected, now = self._selected, time.monotonic()
         due = now >= self._next_machine
@@ -226,13 +226,13 @@ class Feed:
             yield
         except Exception as error:  # noqa: BLE001 - a dashboard that stays open beats any single reading
             self._seen.pop(name, None)  # so that it is read again, changed or not
-            if name not in self._troubles:
-                self._troubles.add(name)
-                text = error.line() if isinstance(error, PidecError) else f"{type(error).__name__}: {error}"
-                self._post(Trouble(name, " ".join(text.split())))
+            text = error.line() if isinstance(error, PidecError) else f"{type(error).__name__}: {error}"
+            before, text = self._troubles.get(name), " ".join(text.split())
+            if text != before:  # another process id, another cause: what to do about it is another thing
+                self._troubles[name] = text
+                self._post(Trouble(name, text, quiet=before is not None))
         else:
-            if name in self._troubles:
-                self._troubles.discard(name)
+            if self._troubles.pop(name, None) is not None:
                 self._forget()
                 self._post(Trouble(name, ""))
 

@@ -136,7 +136,10 @@ class RunnerSeen(FeedMessage):
 
 
 class Trouble(Message, bubble=False):
-    """A part of the feed does not work right now, or ("" as text) works again; `quiet`: it concerns nobody any more."""
+    """A part of the feed does not work right now, or ("" as text) works again.
+
+    `quiet`: only its words are others, or it concerns nobody any more.
+    """
 
     def __init__(self, part: str, text: str, *, quiet: bool = False) -> None:
         super().__init__()

@@ -139,6 +139,23 @@ def test_a_locked_job_log_is_a_notice_and_it_goes_on(scene: Scene) -> None:
     assert listener.one(QueueChanged) is not None
 
 
+def test_what_to_do_about_a_trouble_is_what_it_is_now(scene: Scene) -> None:
+    """Lost: a process that has nothing to do with it, to a `kill` that was about the one before."""
+    listener = Listener(scene)
+    listener.tick()
+
+    def told(pid: int) -> list[tuple[str, bool]]:
+        def broken() -> int:
+            raise PidecError(f"process {pid} is in the way", f"`kill {pid}` ends it")
+
+        scene.manager.version = broken  # type: ignore[method-assign]
+        return [(m.text, m.quiet) for m in listener.tick() if isinstance(m, Trouble)]
+
+    assert told(41) == [("process 41 is in the way. `kill 41` ends it", False)]
+    assert told(41) == []
+    assert told(42) == [("process 42 is in the way. `kill 42` ends it", True)], "no second toast"
+
+
 def test_a_vanished_workspace_does_not_stop_the_feed(scene: Scene) -> None:
     """Lost: an unmounted network drive closes the dashboard, and nobody knows why."""
     job = running(scene)

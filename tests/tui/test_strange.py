@@ -200,3 +200,7 @@ async def test_what_cannot_be_read_is_said_whole(scene: Scene) -> None:
         await settled(pilot)
         assert "jobs.db is damaged. B rebuilds it" in notices(pilot)
         assert "/[/]/jobs.db" in str(pilot.app.screen.query_one("#top").render())
+        pilot.app.post_message(Trouble("job log", "the disk is full", quiet=True))
+        await settled(pilot)
+        assert "job log: the disk is full" in str(pilot.app.screen.query_one("#top").render())
+        assert "disk is full" not in notices(pilot), "one toast a trouble, whatever it is called"
