@@ -97,8 +97,7 @@ def run_trace(job: Job, trace: TraceView, events: Sequence[JobEvent]) -> RunTrac
             resumed = event.detail.get("resumed_step")
             if isinstance(resumed, int) and resumed:
                 marks.append(Mark(resumed, "resume"))
-    times = [curve.times[0] for curve in trace.curves.values() if curve.times]
-    began = job.started if job.started is not None else min(times, default=0.0)
+    began = _began(job, trace.curves)
     label = f"{shown_id(job.id)} {job.name}"
     if not trace.curves:
         return RunTrace(label, {}, began, episodes, tuple(marks), jobs=(job.id,))
@@ -106,6 +105,16 @@ def run_trace(job: Job, trace: TraceView, events: Sequence[JobEvent]) -> RunTrac
 
     curves = {**trace.curves, **trace.machine}
     return RunTrace(label, curves, began, episodes, tuple(marks), env_steps_of(trace.curves), (job.id,))
+
+
+def _began(job: Job, curves: Mapping[str, Curve]) -> float:
+    """When the attempt with the first rows did: if a resumed one counted, all before it were at negative times."""
+    first = min((curve.times[0] for curve in curves.values() if curve.times), default=None)
+    if first is None:
+        return job.started or 0.0
+    return max(
+        (each.started for each in job.attempts if each.started <= first), default=min(job.started or first, first)
+    )
 
 
 def board_runs(board: Board, machines: Machines) -> list[RunTrace]:

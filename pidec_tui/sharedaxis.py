@@ -46,10 +46,10 @@ def carried(xs: Sequence[float | None], runs: Sequence[RunTrace], before: XKind,
     return [None if x is None else float(np.interp(x, old, new)) for x in xs]
 
 
-def said(x: float, kind: XKind) -> str:
-    """One x as the title says it."""
+def said(x: float, kind: XKind, span: tuple[float, float]) -> str:
+    """One x as the title says it, as exact as this stretch of the axis needs."""
     if kind in X_UNITS:
         from .charts.readings import x_text
 
-        return x_text(x, Axes(x_kind=X_UNITS[kind]))
+        return x_text(x, Axes(x_kind=X_UNITS[kind], x_low=span[0], x_high=span[1]))
     return f"{x:,.0f}" if abs(x) >= 100 else number(x, 4)

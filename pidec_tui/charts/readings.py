@@ -17,6 +17,8 @@ from .spans import cut
 from .ticks import number
 from .timeticks import duration_label, moment_label
 
+SECONDS_BELOW = 1200.0  # a stretch of time that is shorter is told with seconds: its columns are some seconds each
+
 Part = tuple[str, Literal["name", "value", "label"]]  # text, and how it is shown
 
 
@@ -137,10 +139,15 @@ def change_text(before: float, now: float, axes: Axes) -> str:
     return f"{100 * (now - before) / abs(before):+.{1 if abs(now - before) < 0.1 * abs(before) else 0}f}%"
 
 
+def _close(axes: Axes) -> bool:
+    """Whether minutes are too coarse to tell two places on the axis apart."""
+    return axes.x_low is not None and axes.x_high is not None and axes.x_high - axes.x_low < SECONDS_BELOW
+
+
 def x_text(x: float, axes: Axes) -> str:
     """One x as a reader would say it."""
     if axes.x_kind == "duration":
         return duration_label(x, 60.0)
     if axes.x_kind == "clock":
-        return moment_label(x, time.time())
+        return moment_label(x, time.time(), seconds=_close(axes))
     return number(x)

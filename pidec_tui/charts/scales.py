@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 
 
 _SAMPLE = 4096
+_ROUNDING = 1e-9  # of a number: less apart are not two values, but one whose running average was rounded
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def y_axis(parts: list[Floats], axes: Axes, height: int) -> YAxis:
         low, high = min(low, 0.0), max(high, 0.0)
     if low == high == 0 and not axes.log_y:  # a wait that never was: no room for less than nothing
         high = 1.0
-    elif high == low:
+    elif high - low <= _ROUNDING * max(abs(low), abs(high)):
         pad = (0.15 if axes.log_y else abs(low) * 0.1) or 1.0
         low, high = low - pad, high + pad
     else:

@@ -50,4 +50,5 @@ def _ema(ys: Floats, weight: float) -> Floats:
     whole: Floats = blocks.reshape(-1)[:count]
     early = min(count, math.ceil(_NEGLIGIBLE / math.log(weight)))  # behind it, the weights add up to 1
     whole[:early] /= 1 - weight ** np.arange(1, early + 1)
-    return whole
+    within: Floats = np.clip(whole, ys.min(), ys.max())  # as an average lies, but for rounding: a constant stays one
+    return within

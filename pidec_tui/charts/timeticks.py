@@ -53,13 +53,13 @@ def _clock_label(when: float, step: float) -> str:
     return time.strftime("%H:%M" if step >= 60 else "%H:%M:%S", local)
 
 
-def moment_label(when: float, now: float) -> str:
+def moment_label(when: float, now: float, *, seconds: bool = False) -> str:
     """One time on a clock: 14:32 today, Tue 14:32 within six days, 12 Mar 14:32 before; - beyond any calendar."""
     try:
         then, today = time.localtime(when), time.localtime(now)
     except (OverflowError, ValueError, OSError):
         return "-"
-    clock = time.strftime("%H:%M", then)
+    clock = time.strftime("%H:%M:%S" if seconds else "%H:%M", then)
     if then[:3] == today[:3]:
         return clock
     if abs(when - now) < 6 * 86400:

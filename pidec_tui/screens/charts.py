@@ -189,11 +189,11 @@ class ChartsScreen(BoardScreen):
             if len(self._runs) > 1:
                 line.append(f"{letter} ", f"bold {colours['primary']}")
             line.append(f"{run.label}{' (baseline)' if run.reference else ''}  ", "bold")
-        told, kind = [], self._kind()
+        told, kind, span = [], self._kind(), self.window.span(self._whole())
         if self.cursor is not None:
-            told.append(f"at {said(self.cursor, kind)}")
+            told.append(f"at {said(self.cursor, kind, span)}")
         if self.window != Window():
-            told.append(" to ".join(said(x, kind) for x in self.window.span(self._whole())))
+            told.append(" to ".join(said(x, kind, span) for x in span))
         told.append(f"x: {kind}")
         told += [f"smooth {choices.smooth:g}"] if choices.smooth else []
         told += ["outliers clipped"] if choices.clip else []

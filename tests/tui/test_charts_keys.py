@@ -18,7 +18,7 @@ from pidec_tui.screens.detail import DetailScreen
 from pidec_tui.screens.main import MainScreen
 from pidec_tui.screens.metrics import MetricPicker, matching
 from tests.tui.pressing import board_of, go, keys, notices
-from tests.tui.scene import Scene, app_of, busy, decorated, settled
+from tests.tui.scene import NOW, Scene, app_of, busy, decorated, settled
 
 SIZE = (160, 45)
 
@@ -241,6 +241,26 @@ async def test_checkpoints_and_resumes_stand_in_every_chart(scene: Scene) -> Non
         assert all("╎" in text(view) and "↻" in text(view) for view in shown(pilot))
         await press(pilot, "m")
         assert not any("╎" in text(view) for view in shown(pilot))
+
+
+async def test_the_time_since_the_start_counts_from_the_first_attempt(scene: Scene) -> None:
+    """Lost: a run that was resumed beside one that was not: its curves lay before the beginning, at -18s."""
+    job = scene.add("command", {"command": "x"}, name="x")
+    row = lambda step: {"time": NOW - 1000 + step, "step": step, "metrics": {"a": step}}  # noqa: E731
+    scene.start(job, ago=1000)
+    scene.write(job, map(row, range(5, 60, 5)))
+    scene.end(job, JobState.failed, ago=900, code=1)
+    scene.manager.retry(job.id)
+    scene.start(job, ago=500, resumed=40)
+    scene.write(job, map(row, range(505, 600, 5)))
+    with scene.log.write():
+        scene.log.update_job(job.id, started=NOW - 500)  # as each claim does
+    async with app_of(scene).run_test(size=SIZE) as pilot:
+        await go(pilot, job.id)
+        await press(pilot, "o", "x", "0")
+        assert "x: since start" in str(pilot.app.screen.query_one("#charts-title").render())
+        (curve,) = next(view for view in shown(pilot) if view.title.startswith("a"))._curves
+        assert (curve.xs[0], curve.xs[-1]) == (5.0, 595.0)
 
 
 async def test_a_run_without_metrics_says_so(scene: Scene) -> None:

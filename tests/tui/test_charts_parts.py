@@ -23,6 +23,7 @@ from pidec_tui.charts.window import Window, rounded_end
 from pidec_tui.charts.xaxis import along, env_steps_of
 from pidec_tui.plans import every_plan
 from pidec_tui.runtraces import with_intervals
+from pidec_tui.sharedaxis import said
 from pidec_tui.words import wilson
 
 WHOLE = (0.0, 1000.0)
@@ -197,6 +198,18 @@ def test_an_evaluation_stands_in_its_interval() -> None:
     assert bars[0] > 2 * bars[1] and bars[2] == 0 and "\n".join(text).count("●") == 3
 
 
+def test_what_the_running_average_rounds_is_no_curve() -> None:
+    """Lost: the y axis of a constant, which showed 66.00000000000001 and a zigzag of rounding errors."""
+    flat = curve([float(x) for x in range(200)], [66.0] * 200)
+    for axes in (Axes(smooth=0.9), Axes(smooth=0.9, clip=True), Axes(smooth=0.9, log_y=True)):
+        drawn = rows(flat, axes=axes)
+        assert not any("66.0" in row for row in drawn) and "▾" not in "".join(drawn)
+        dots = [set(row) & set(map(chr, range(0x2801, 0x2900))) for row in drawn]
+        assert [len(each) for each in dots if each] == [1], "one straight line"
+    bent = curve([float(x) for x in range(400)], [66.0] * 300 + [99.0] * 100)
+    assert not any("66.0" in row for row in rows(bent, axes=Axes(smooth=0.9, x_low=100.0, x_high=290.0)))
+
+
 def test_outliers_leave_the_axis_and_an_arrow_says_so() -> None:
     """Lost: the shape of everything else, behind one spike; or the spike itself."""
     spike = Series((i, 500.0 if i == 60 else 1 + i % 3) for i in range(100)).curve()
@@ -262,6 +275,16 @@ def test_changes_are_told_in_what_means_something() -> None:
         "+50%",
         "+499",
     ]
+
+
+def test_a_time_of_day_is_told_as_exactly_as_the_axis_shows_it() -> None:
+    """Lost: "Mon 20:10 to Mon 20:10", and a cursor that stays at 20:10 for twenty presses."""
+    when = time.mktime((2026, 11, 30, 20, 10, 25, 0, 0, -1))
+    short, long = ((when - span, when + span) for span in (300.0, 9000.0))
+    assert said(when, "clock", short).endswith(" 20:10:25") and said(when, "clock", long).endswith(" 20:10")
+    axes = Axes(x_kind="clock", x_low=short[0], x_high=short[1])
+    title = "".join(text for text, _ in title_parts("loss", [curve([when], [1.0])], axes, "down", 60))
+    assert "20:10:25" in title
 
 
 def test_the_value_at_the_cursor_is_that_of_the_nearest_point() -> None:

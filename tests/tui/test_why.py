@@ -116,6 +116,17 @@ async def test_enter_shows_the_figures_of_the_sentence_under_the_cursor(scene: S
         assert isinstance(pilot.app.screen, MainScreen)
 
 
+@pytest.mark.parametrize("size", [(160, 45), (100, 30)])
+async def test_the_sentence_on_the_main_screen_is_whole(scene: Scene, size: tuple[int, int]) -> None:
+    """Lost: the end of the sentence, which says what to do about it."""
+    job = slowed(scene)
+    async with app_of(scene).run_test(size=size) as pilot:
+        await go(pilot, job.id)
+        advice = pilot.app.screen.query_one("#advice", Static)
+        lines = [advice.render_line(y).text.strip() for y in range(advice.size.height)]
+        assert SLOW in " ".join(lines)
+
+
 @keys("why.dismiss", "why.restore")
 async def test_x_dismisses_a_sentence_for_this_job_and_u_brings_it_back(scene: Scene) -> None:
     """Lost: peace from a sentence that one knows; or the sentence, for good."""
