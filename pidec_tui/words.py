@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from collections.abc import Callable
 
 from .charts.ticks import number
+from .charts.timeticks import moment_label
 from .manager.intervals import wilson as wilson
 
 Keys = Callable[[str], str]  # the key that an id of a binding has now, as it is shown
@@ -52,17 +52,8 @@ def duration(seconds: float) -> str:
 
 
 def moment(when: float, now: float) -> str:
-    """Time of day, with the weekday or the date where it is not today's: 14:32, Tue 14:32, 12 Mar; - where it is
-    beyond any calendar (a job that says it has 1e18 steps)."""
-    try:
-        then, today = time.localtime(when), time.localtime(now)
-    except (OverflowError, ValueError, OSError):
-        return "-"
-    if then[:3] == today[:3]:
-        return time.strftime("%H:%M", then)
-    if abs(when - now) < 6 * 86400:
-        return time.strftime("%a %H:%M", then)
-    return f"{then.tm_mday} {time.strftime('%b', then)}"
+    """Time of day, with the weekday or the date where it is not today's: 14:32, Tue 14:32, 12 Mar."""
+    return moment_label(when, now, brief=True)
 
 
 def size(count: float) -> str:

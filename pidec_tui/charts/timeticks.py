@@ -53,8 +53,14 @@ def _clock_label(when: float, step: float) -> str:
     return time.strftime("%H:%M" if step >= 60 else "%H:%M:%S", local)
 
 
-def moment_label(when: float, now: float, *, seconds: bool = False) -> str:
-    """One time on a clock: 14:32 today, Tue 14:32 within six days, 12 Mar 14:32 before; - beyond any calendar."""
+def moment_label(when: float, now: float, *, seconds: bool = False, brief: bool = False) -> str:
+    """One time on a clock: 14:32 today, Tue 14:32 within six days, else 12 Mar 14:32; - beyond any calendar (a job
+    that says it has 1e18 steps).
+
+    Args:
+        when, now: unix seconds.
+        brief: another date has no time of day.
+    """
     try:
         then, today = time.localtime(when), time.localtime(now)
     except (OverflowError, ValueError, OSError):
@@ -64,7 +70,8 @@ def moment_label(when: float, now: float, *, seconds: bool = False) -> str:
         return clock
     if abs(when - now) < 6 * 86400:
         return f"{time.strftime('%a', then)} {clock}"
-    return f"{then.tm_mday} {time.strftime('%b', then)} {clock}"
+    date = f"{then.tm_mday} {time.strftime('%b', then)}"
+    return date if brief else f"{date} {clock}"
 
 
 def duration_label(seconds: float, step: float = 1.0) -> str:
