@@ -89,7 +89,7 @@ def _slow(pulse: Pulse, settings: Settings, known: bool) -> str:
         return ""
     now = statistics.fmean(rates.values[-count:])
     since = time.strftime("%H:%M", time.localtime(began))
-    of = "this run's median" if rows == len(rates.values) else f"the median of its first {rows:,} rows"
+    of = "this run's median" if 2 * rows > len(rates.values) else f"the median of its first {rows:,} rows"
     return f"{_rate(now)} steps/min since {since}: {now / median:.0%} of {of}, {_rate(median)}"
 
 
