@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from .advice import Advice, Earlier, Facts, advise
+from .advice import FLAT_LOSS, Advice, Earlier, Facts, advise
 from .advice.earlier import SPEED
 from .advice.facts import LEAST_ROWS
 from .board import Machine, TraceView
@@ -44,12 +44,13 @@ class Adviser:
         self._earlier: dict[_Run, Earlier | None] = {}  # None: too little to go by
         self._loads: dict[str, deque[float]] = {}  # percent, by device
         self._cores = 1
+        self._flat: _Run | None = None  # whose loss was flat at the last look: it is so until it clearly is not
         self._next: tuple[int, float] = (0, 0.0)  # job, and when it is looked at again
 
     def forget(self) -> None:
         """All that was read: the job log was rebuilt."""
         self._whose, self._trace = (0, 0), MachineTrace()
-        self._over, self._earlier = None, {}
+        self._over, self._earlier, self._flat = None, {}, None
 
     @property
     def compared(self) -> int:
@@ -106,8 +107,10 @@ class Adviser:
                 cores=host.device.cores or self._cores if host else self._cores,
                 earlier=self._held_against(job, jobs),
                 settings=self._manager.settings,
+                was_flat=self._flat == _run(job),
             )
         )
+        self._flat = _run(job) if any(each.key == FLAT_LOSS for each in found) else None
         ended = time.monotonic()
         self._next = job.id, ended + max(EVERY_S, LEAST_PAUSE * (ended - began))
         return found

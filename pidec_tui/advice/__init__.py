@@ -6,6 +6,7 @@ from .earlier import earlier
 from .facts import Advice as Advice
 from .facts import Earlier as Earlier
 from .facts import Facts as Facts
+from .flat import FLAT_LOSS as FLAT_LOSS
 from .flat import flat
 from .machine import machine
 from .slower import slower

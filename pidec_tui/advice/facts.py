@@ -97,6 +97,7 @@ class Facts:
         host: those of the host.
         live_gpu, live_cpu: percent, mean of the last half minute, for a run that the runner does not sample.
         earlier: newest first.
+        was_flat: its loss was told to be flat at the last look.
     """
 
     job: Job
@@ -111,6 +112,7 @@ class Facts:
     cores: int = 1
     earlier: Sequence[Earlier] = ()
     settings: Settings = field(default_factory=Settings)
+    was_flat: bool = False
 
     # --- the run
 

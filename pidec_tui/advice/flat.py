@@ -9,6 +9,7 @@ from ..manager.alerts import flat_loss, flat_success
 from ..words import duration, moment
 from .facts import Advice, Facts
 
+FLAT_LOSS = "flat-loss"
 WEIGHT = 0.3  # below a fall of the rate by a third: a flat loss does not mean that the success rate is flat
 
 
@@ -18,10 +19,10 @@ def flat(facts: Facts) -> Iterator[Advice]:
         return
     rest = facts.pulse.ends(facts.job)
     left = f"; {duration(rest - facts.now)} are left" if rest is not None and rest > facts.now else ""
-    found = flat_loss(facts.pulse, facts.job, facts.settings)
+    found = flat_loss(facts.pulse, facts.job, facts.settings, known=facts.was_flat)
     if found is not None:
         yield Advice(
-            "flat-loss",
+            FLAT_LOSS,
             f"Loss flat for {number(found.steps)} {facts.unit}s{left}: compare evaluations before you stop it.",
             (
                 f"{found.name}: {found.level:.4g}, changed by {found.change:+.2g} ± {found.margin:.2g} "
