@@ -338,10 +338,10 @@ class Feed:
         runs: dict[int, RunTrace] = {}
         rows: list[object] = [keys]
         drawn: dict[Key, RunTrace] = {}
-        for key in keys:
+        for behind, key in zip(reversed(range(len(keys))), keys, strict=True):  # room for one of each mark behind it
             jobs = members(key, [*self._jobs, *self._by_hand])
             for job in jobs:
-                if job.id not in runs and len(runs) < MOST_RUNS:
+                if job.id not in runs and len(runs) < MOST_RUNS - behind:
                     trace, events = self._trace(job.id), tuple(self.manager.events(job.id))
                     rows.append((job.id, trace.last_row, len(events)))
                     runs[job.id] = run_trace(job, trace.view(), events)

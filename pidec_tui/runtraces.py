@@ -128,12 +128,17 @@ def board_runs(board: Board, machines: Machines) -> list[RunTrace]:
     for key in overlay.order():
         if run := overlay.runs.get(key):
             curves = {**run.curves, **machines.get(key, {})} if run.curves else run.curves
-            more = len(members(key, board.shown())) - len(run.jobs) if run.parts else 0
+            more = len(members(key, board.shown())) - _drawn(run.parts) if run.parts else 0
             label = run.label.removesuffix(")") + f", + {more} more)" if more > 0 else run.label
             runs.append(replace(run, label=label, curves=curves, reference=key == overlay.baseline))
     if job is not None and board.trace is not None and overlay.key_of(job) is None:
         runs.append(run_trace(job, board.trace, board.events))
     return runs if len(runs) > 1 else [replace(run, reference=False) for run in runs]
+
+
+def _drawn(runs: Sequence[RunTrace]) -> int:
+    """How many of them have curves: the others wait, or have not logged anything yet."""
+    return sum(bool(run.curves) for run in runs)
 
 
 class Groups:
@@ -148,7 +153,7 @@ class Groups:
         told = sorted({metric for run in runs for metric in run.curves})
         began = min((run.began for run in runs if run.curves), default=0.0)
         curves = {metric: self._mean(name, metric, runs, began) for metric in told}
-        label = f"{name} (mean of {len(runs)})"
+        label = f"{name} (mean of {_drawn(runs)})"
         jobs = tuple(job for run in runs for job in run.jobs)
         return RunTrace(label, curves, began, jobs=jobs, parts=tuple(runs))
 

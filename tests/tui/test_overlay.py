@@ -238,7 +238,7 @@ async def test_a_large_group_is_drawn_as_far_as_it_is_read(scene: Scene) -> None
         await press(pilot, "M")
         assert f"many has {MOST_RUNS + 2} runs: the mean is of the first {MOST_RUNS}" in notices(pilot)
         await press(pilot, "o")
-        assert legend(pilot).startswith(f"many (mean of {MOST_RUNS}, + 2 more)")
+        assert legend(pilot).startswith(f"many (mean of 12, + {MOST_RUNS - 10} more)"), "of those that have a curve"
         mean = board_of(pilot).overlay.runs["many"].curves["train/loss"]
         assert mean.ys[-1] == pytest.approx(6.5 / 500) and mean.highs[-1] == pytest.approx(12 / 500)
         assert any("⣀" in line or "⠤" in line or "⣿" in line or "⡇" in line for line in screen_text(pilot))
@@ -270,6 +270,9 @@ def test_the_feed_tells_of_news_only_and_is_bounded(scene: Scene) -> None:
     assert len(second.runs[last.id].curves["train/loss"].xs) == 55
     feed.beside(("many",))
     assert len(told()[0].runs["many"].jobs) == MOST_RUNS
+    feed.beside(("many", "peg", last.id))  # the baseline comes first, however large it is
+    drawn = told()[0].runs
+    assert [len(drawn[key].jobs) for key in ("many", "peg", last.id)] == [MOST_RUNS - 2, 1, 1], "no mark is left out"
 
 
 def test_a_run_by_hand_is_drawn_beside_the_queues(scene: Scene) -> None:
