@@ -18,7 +18,7 @@ from .manager.machinelog import HOST, gpu_of
 from .manager.manager import Manager
 from .manager.pulse import Pulse
 
-LIVE = 15  # looks at the machine that count as the last half minute
+LIVE_S = 30.0  # of looks at the machine that count, however often it was looked at
 EVERY_S = 5.0  # between two looks at the same job
 LEAST_PAUSE = 300  # times what the look before has taken: a third of a percent of a core, however long the run is
 MOST_EARLIER = 8  # jobs that one is held against: each is read once, which costs up to a fifth of a second
@@ -42,7 +42,7 @@ class Adviser:
         self._trace = MachineTrace()
         self._over: tuple[_Run, Pulse] | None = None  # the pulse of a job that is over, which nobody else keeps
         self._earlier: dict[_Run, Earlier | None] = {}  # None: too little to go by
-        self._loads: dict[str, deque[float]] = {}  # percent, by device
+        self._loads: dict[str, deque[tuple[float, float]]] = {}  # unix seconds and percent, by device
         self._cores = 1
         self._flat: _Run | None = None  # whose loss was flat at the last look: it is so until it clearly is not
         self._next: tuple[int, float] = (0, 0.0)  # job, and when it is looked at again
@@ -63,10 +63,13 @@ class Adviser:
         if machine.host is not None:
             loads[HOST] = machine.host.cpu_percent
             self._cores = machine.host.cores
-        self._loads = {uuid: self._loads.get(uuid) or deque(maxlen=LIVE) for uuid in loads}
+        now, self._loads = self._clock(), {uuid: self._loads.get(uuid, deque()) for uuid in loads}
         for uuid, load in loads.items():
+            known = self._loads[uuid]
+            while known and now - known[0][0] >= LIVE_S:
+                known.popleft()
             if load is not None:
-                self._loads[uuid].append(load)
+                known.append((now, load))
 
     def machine(self, job: Job, curves: Mapping[str, Curve]) -> Mapping[str, Curve]:
         """What the machine did while this job's attempts ran, by metric name."""
@@ -124,7 +127,7 @@ class Adviser:
 
     def _live(self, device: str | None) -> float | None:
         loads = self._loads.get(device) if device else None
-        return statistics.fmean(loads) if loads else None
+        return statistics.fmean(load for _, load in loads) if loads else None
 
     def _held_against(self, job: Job, jobs: Iterable[Job]) -> list[Earlier]:
         """Jobs of the same kind, task and device that are over, newest first. At each call at most one is read."""
