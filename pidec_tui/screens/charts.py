@@ -199,7 +199,8 @@ class ChartsScreen(BoardScreen):
         told += ["outliers clipped"] if choices.clip else []
         page = self._page() if self._plans else range(0)
         if len(page) < len(self._plans):
-            told.append(f"{page.start + 1}–{page.stop} of {len(self._plans)}")
+            last = f"–{page.stop}" if len(page) > 1 else ""
+            told.append(f"{page.start + 1}{last} of {len(self._plans)}")
         return line.append(" · ".join(told) if self._plans else "", f"not bold {colours['muted']}")
 
     # --- the x axis

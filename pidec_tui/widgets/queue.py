@@ -187,5 +187,5 @@ class QueueTable(RowList, inherit_bindings=False):
         self.post_message(self.Steered())
 
     def on_click(self, event: events.Click) -> None:
-        super().on_click(event)
+        """Without `super()`: Textual calls each class's handler by itself, and a second click would open the job."""
         self.post_message(self.Steered())

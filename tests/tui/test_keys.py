@@ -22,6 +22,7 @@ from pidec_tui.screens.help import HelpScreen
 from pidec_tui.screens.main import MainScreen
 from pidec_tui.screens.question import Question
 from pidec_tui.widgets.checkpoints import CheckpointTable
+from pidec_tui.widgets.queue import QueueTable
 from pidec_tui.widgets.stack import ChartStack
 from tests.tui.pressing import PRESSED, board_of, field, go, keys, notices, queue_of
 from tests.tui.scene import NOW, Scene, app_of, busy, pressed, settled
@@ -39,6 +40,21 @@ async def test_enter_opens_the_job_and_esc_comes_back(scene: Scene) -> None:
         assert config.size.height > 20 and pilot.app.screen.query_one("#chart0").size.height > 5
         await pressed(pilot, "escape")
         assert isinstance(pilot.app.screen, MainScreen)
+
+
+async def test_a_click_selects_a_job_and_another_one_opens_it(scene: Scene) -> None:
+    """Lost: looking at a job beside the queue with the mouse: the first click took the whole screen away."""
+    busy(scene)
+    async with app_of(scene).run_test(size=(160, 45)) as pilot:
+        await go(pilot, 3)
+        board = board_of(pilot)
+        await pilot.click(QueueTable, offset=(10, 5))
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, MainScreen) and board.selected != 3 and not board.follow
+        chosen = board.selected
+        await pilot.click(QueueTable, offset=(10, 5))
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, DetailScreen) and board.selected == chosen
 
 
 @keys("job.cancel", "question.yes", "question.no")
