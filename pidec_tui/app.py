@@ -22,6 +22,7 @@ from .alerting import toasts
 from .board import Board, paces
 from .bound import keys_of
 from .feed import Feed
+from .inorder import InOrder
 from .keymap import UserKeys
 from .manager.gpus import GpuMonitor
 from .manager.jobs import Job
@@ -44,7 +45,6 @@ from .messages import (
     TraceChanged,
     Trouble,
 )
-from .notices import Notices
 from .palette import PlainCommands
 from .refusals import READS_ONLY, refusal
 from .remembering import Remembering
@@ -57,7 +57,7 @@ from .words import keyed
 _SOMEBODY = (events.InputEvent, events.Paste, events.AppFocus, events.Resize)
 
 
-class PidecApp(Notices):
+class PidecApp(InOrder):
     """The dashboard over one workspace. Closing it changes nothing for the jobs.
 
     Args:
