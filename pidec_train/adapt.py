@@ -26,7 +26,7 @@ from .models.diffusion_policy import DiffusionPolicy
 from .models.padding import ConstantInputs
 from .protocol.config import AdaptConfig
 from .protocol.errors import PidecError, RunFailed
-from .protocol.rundir import CheckpointInfo, atomic_file, sidecar, write_atomic
+from .protocol.rundir import CheckpointInfo, atomic_file, home_path, sidecar, write_atomic
 from .safe_load import FORMAT_VERSION, read_payload
 from .upstream_args import HORIZONS, UPSTREAM_DEFAULTS
 
@@ -58,7 +58,7 @@ def run(config: AdaptConfig, run_dir: Path | None) -> int:
         for note in checkpoint.notes:
             writer.event("warning", message=note)
         parent = sha256_of(checkpoint.path)
-        out = _place(Path(config.out).expanduser(), checkpoint, parent)
+        out = _place(home_path(config.out), checkpoint, parent)
         adapted = adapt(checkpoint, parent, config.method, config.env_id)
         difference = largest_difference(adapted.before, adapted.after)
         if not difference < _LARGEST_DIFFERENCE:

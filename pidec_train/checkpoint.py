@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pidec_train.protocol.rundir import home_path
+
 from .maniskill2 import MANISKILL2_MODES, MANISKILL3_IDS, Task, task_of
 from .models.decorated_policy import DecoratedPolicy
 from .models.diffusion_policy import DiffusionPolicy
@@ -245,7 +247,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         PidecError: see `read_payload`; the weights are those of another kind of policy, or what stands beside them is
             not what it should be.
     """
-    file = Path(path).expanduser()
+    file = home_path(path)
     payload = read_payload(file)
     _check_fields(file, payload)
     file, notes = file.resolve(), []
@@ -264,7 +266,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         origin = "adapted" if payload.get("origin") == "adapted" else "pidec"
         task = (settings.get("env_id"), settings.get("control_mode"))
         return Checkpoint(file, payload, settings, origin, *task, notes)
-    settings, said = read_args(Path(path).expanduser(), file)
+    settings, said = read_args(home_path(path), file)
     notes += said
     if "obs_mean" in payload or "obs_std" in payload:
         notes.append(f"{file.name} holds obs_mean or obs_std, which pidec does not use: observations go in raw")

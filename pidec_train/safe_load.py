@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from .protocol.errors import PidecError
+from .protocol.rundir import home_path
 
 FORMAT_VERSION = 1
 MAX_FILE_BYTES = 4 << 30  # upstream's policy has 35 MB, with all that training needs 70 MB
@@ -45,7 +46,7 @@ def read_payload(path: str | Path) -> dict[str, Any]:
     Raises:
         PidecError: the file is missing, empty, cut, of another format, holds code, or claims more than its size.
     """
-    path = Path(path).expanduser()
+    path = home_path(path)
     size = _regular_file(path)
     _check_index(path, _check_container(path, size))
     try:

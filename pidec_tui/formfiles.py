@@ -10,7 +10,7 @@ from pathlib import Path
 
 from textual.message import Message
 
-from pidec_train.protocol.rundir import Workspace
+from pidec_train.protocol.rundir import Workspace, home_path
 
 from .forms import found_paths
 from .manager.jobs import Job
@@ -75,8 +75,5 @@ class FormFiles:
             return []
 
     def _is_there(self, text: str) -> bool:
-        try:
-            path = Path(text).expanduser()
-        except RuntimeError:  # ~somebody who has no home here
-            return False
+        path = home_path(text)
         return any(os.path.exists(place / path) for place in (Path.cwd(), self._ws.root))

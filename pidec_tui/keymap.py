@@ -21,6 +21,7 @@ from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
 
 from pidec_train.protocol.errors import PidecError, did_you_mean
+from pidec_train.protocol.rundir import home_path
 
 from .manager.tomlfiles import read_toml, user_settings_path
 
@@ -64,7 +65,7 @@ def read_keys(file: str | None = None) -> UserKeys:
     Args:
         file: named by the user; by default `keys_file`, which need not be there.
     """
-    path = Path(file).expanduser() if file else keys_file()
+    path = home_path(file) if file else keys_file()
     if not file and not os.path.lexists(path):
         return UserKeys()
     try:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .. import assets
 from ..protocol.config import BUNDLED
 from ..protocol.errors import PidecError
+from ..protocol.rundir import home_path
 from .trajectories import Demos, replay_command
 
 _TRAJECTORY = re.compile(r"traj_(\d+)")
@@ -35,7 +36,7 @@ def resolve_demo_path(path: str | Path) -> Path:
             have = ", ".join(sorted(p.name for p in folder.glob("*.h5"))) or "none"
             raise PidecError(f'no bundled demos "{text[len(BUNDLED) :]}": there are {have}')
         return found
-    file = Path(text).expanduser()
+    file = home_path(text)
     if file.is_dir():
         raise PidecError(f"demo file {file} is a folder", "Name the .h5 file in it.")
     if not file.exists():

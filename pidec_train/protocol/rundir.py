@@ -45,6 +45,12 @@ def __getattr__(name: str) -> Any:
     return getattr(records, name)
 
 
+def home_path(text: str | os.PathLike[str]) -> Path:
+    """`~` and `~user` as a shell reads them: of a user that is not there it stays as it is, where `Path.expanduser`
+    raises RuntimeError."""
+    return Path(os.path.expanduser(text))
+
+
 def find_workspace(option: str | os.PathLike[str] | None = None, cwd: Path | None = None) -> Path:
     """`option`, else $PIDEC_WORKSPACE, else the nearest parent that holds jobs/jobs.db, else the current folder.
 
@@ -54,9 +60,9 @@ def find_workspace(option: str | os.PathLike[str] | None = None, cwd: Path | Non
         An absolute path; the folder need not exist.
     """
     if option:
-        return Path(option).expanduser().absolute()
+        return home_path(option).absolute()
     if os.environ.get(WORKSPACE_ENV):
-        return Path(os.environ[WORKSPACE_ENV]).expanduser().absolute()
+        return home_path(os.environ[WORKSPACE_ENV]).absolute()
     here = (cwd or Path.cwd()).absolute()
     for folder in (here, *here.parents):
         if (folder / "jobs" / "jobs.db").exists() or (folder / "jobs" / "runs").is_dir():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from pidec_train.protocol.errors import PidecError
-from pidec_train.protocol.rundir import CheckpointInfo, Workspace, read_checkpoint_info, sidecar, step_of
+from pidec_train.protocol.rundir import CheckpointInfo, Workspace, home_path, read_checkpoint_info, sidecar, step_of
 
 from .inspecting import Inspected, Inspections
 from .intervals import wilson
@@ -193,7 +193,7 @@ class CatalogueReader:
     def _files(self, folders: Iterable[str], troubles: list[str]) -> Iterator[_Found]:
         roots = [(self._workspace.checkpoints, self._workspace.checkpoints)]
         for text in folders:
-            path = Path(os.path.normpath(self._workspace.root / Path(text).expanduser()))
+            path = Path(os.path.normpath(self._workspace.root / home_path(text)))
             if not path.is_dir():
                 what = "is no folder" if path.exists() else "is not there"
                 troubles.append(f"{path} {what}: see checkpoint_folders in the settings")

@@ -11,10 +11,10 @@ import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from pidec_train.protocol.errors import PidecError
+from pidec_train.protocol.rundir import home_path
 
 from . import cli_output as output
 from .byhand import shown_id
@@ -131,7 +131,7 @@ def report(options: Options) -> int:
     from .report import report, write_report  # what the other commands need not load
 
     with open_manager(options) as manager:
-        path, job = Path(options.out).expanduser(), manager.job(id_of(options.job))
+        path, job = home_path(options.out), manager.job(id_of(options.job))
         if path.exists() and not options.force:
             write_report(path, "", force=False)  # says so, before a long job is read
         write_report(path, report(manager, job.id, time.time()), force=options.force)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from pidec_train.protocol.rundir import RUN_DIR_ENV, TOKEN_ENV, WORKSPACE_ENV
+from pidec_train.protocol.rundir import RUN_DIR_ENV, TOKEN_ENV, WORKSPACE_ENV, home_path
 
 _KEPT = re.compile(r"PATH|VIRTUAL_ENV|PYTHONPATH|CUDA_.*|PIDEC_.*")
 _SECRET = re.compile(
@@ -58,7 +58,7 @@ def missing_keys(config: Mapping[str, object], environ: Mapping[str, str] | None
     environ = os.environ if environ is None else environ
     if not config.get("track") or environ.get("WANDB_API_KEY") or environ.get("WANDB_MODE") in ("offline", "disabled"):
         return ""
-    netrc = Path(environ.get("NETRC") or "~/.netrc").expanduser()
+    netrc = home_path(environ.get("NETRC") or "~/.netrc")
     try:
         if "api.wandb.ai" in netrc.read_text(encoding="utf-8", errors="replace"):
             return ""

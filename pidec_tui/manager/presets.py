@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 import pidec_tui
 from pidec_train.protocol.config import CONFIG_MODELS, parse_config
 from pidec_train.protocol.errors import PidecError, did_you_mean
-from pidec_train.protocol.rundir import Workspace
+from pidec_train.protocol.rundir import Workspace, home_path
 
 from .jobs import LANES
 from .tomlfiles import read_toml
@@ -109,7 +109,7 @@ def load_preset(ws: Workspace, name_or_path: str | Path) -> Preset:
     """
     text = str(name_or_path)
     if isinstance(name_or_path, Path) or text.endswith(".toml") or "/" in text:
-        path = Path(text).expanduser()
+        path = home_path(text)
         if not path.is_file():
             raise PidecError(f'there is no preset file "{text}"', "pidec-jobs presets lists the presets by name")
         return read_preset(path.absolute(), builtin=False)

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 import pidec_tui
 from pidec_train.protocol.config import BUNDLED, CONFIG_MODELS, PathKind
 from pidec_train.protocol.errors import PidecError
-from pidec_train.protocol.rundir import Spec, Workspace, write_atomic
+from pidec_train.protocol.rundir import Spec, Workspace, home_path, write_atomic
 
 GPU_KINDS = frozenset({"diffusion", "decorator", "evaluate"})
 STEP_NAMES = {
@@ -94,7 +94,7 @@ def resolved_paths(kind: str, values: Mapping[str, Any], bases: Sequence[Path]) 
 
 
 def _absolute(value: str, bases: Sequence[Path]) -> str:
-    path = Path(value).expanduser()
+    path = home_path(value)
     if path.is_absolute():
         return str(path)
     candidates = [Path(os.path.normpath(base / path)) for base in bases]

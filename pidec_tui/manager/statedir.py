@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pidec_train.protocol.errors import PidecError
-from pidec_train.protocol.rundir import Workspace
+from pidec_train.protocol.rundir import Workspace, home_path
 
 STATE_DIR_ENV = "PIDEC_STATE_DIR"
 
@@ -30,7 +30,7 @@ Mounts = Sequence[tuple[str, str]]  # (mount point, file system type)
 def forced_state_dir() -> Path | None:
     """`$PIDEC_STATE_DIR`, None if it is not set. A relative one counts from this process's folder."""
     forced = os.environ.get(STATE_DIR_ENV)
-    return Path(forced).expanduser().absolute() if forced else None
+    return home_path(forced).absolute() if forced else None
 
 
 def is_network(fstype: str) -> bool:
@@ -87,9 +87,9 @@ def local_state_dir(workspace: Path, mounts: Mounts | None = None) -> Path:
     forced = forced_state_dir()
     if forced is not None:
         return forced / mark
-    home = Path(os.environ.get("XDG_STATE_HOME") or "").expanduser()
+    home = home_path(os.environ.get("XDG_STATE_HOME") or "")
     if not home.is_absolute():  # the standard has such a one ignored
-        home = Path("~/.local/state").expanduser()
+        home = home_path("~/.local/state")
     home /= "pidec"
     if is_network(fstype_of(home, read_mounts() if mounts is None else mounts)):
         home = Path("/var/tmp") / f"pidec-{os.getuid()}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pidec_train.protocol.errors import PidecError
+from pidec_train.protocol.rundir import home_path
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -18,7 +19,7 @@ else:
 def user_settings_path() -> Path:
     """`$XDG_CONFIG_HOME/pidec/settings.toml`, by default below ~/.config."""
     base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(base).expanduser() / "pidec" / "settings.toml"
+    return home_path(base) / "pidec" / "settings.toml"
 
 
 def settings_files(jobs_folder: Path) -> tuple[Path, ...]:

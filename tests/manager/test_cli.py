@@ -322,6 +322,8 @@ def test_what_was_queued_is_told_though_no_runner_comes_up(jobs: Shell, tmp_path
     ("words", "says"),
     [
         (["list"], "/file is a file. Set PIDEC_STATE_DIR to a folder that you own, or to none"),
+        (["top", "--workspace", "~nobody-is-called-so/ws"], "there is no workspace in"),
+        (["add", "~nobody-is-called-so/x.toml"], 'there is no preset file "~nobody-is-called-so/x.toml"'),
         (["top", "--every", "nan"], "there is no such pause"),
         (["top", "--every", "1e10"], "there is no such pause"),
     ],
@@ -342,6 +344,15 @@ def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
     environ = {name: value for name, value in os.environ.items() if name != "PIDEC_WORKSPACE"}
     done = subprocess.run(["sh", "-c", line], cwd=gone, env=environ, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (1, "pidec-jobs: the folder that you are in is gone. cd to another one\n")
+
+
+def test_a_user_that_is_not_there_is_no_traceback(jobs: Shell) -> None:
+    """Lost: that the name behind ~ is mistyped. A shell leaves such a path as it is, and so it names a folder."""
+    (jobs.workspace / "jobs" / "runs").mkdir()
+    done = jobs("list", PIDEC_STATE_DIR="~nobody-is-called-so")
+    assert done.returncode == 0 and "/~nobody-is-called-so/" in done.stderr
+    warned = jobs("add", "quickstart", "--set", "demo_path=~nobody-is-called-so/x.h5", "--no-runner")
+    assert "Traceback" not in warned.stderr and "~nobody-is-called-so/x.h5" in warned.stderr
 
 
 @pytest.mark.parametrize("words", [["list"], ["top", "--once"], ["add", "quickstart"], ["repair"]])
