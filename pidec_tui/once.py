@@ -30,6 +30,14 @@ NOTHING = "No jobs yet: pidec-jobs add quickstart queues the first one"
 _COLUMNS = ("id", "state", "health", "name", "step", "per min", "of median", "loss", "success", "ends")
 
 
+class _Console(Console):
+    """Leaves a pipe that is closed early (`… | head`) to the caller, for whom that is no error."""
+
+    def on_broken_pipe(self) -> None:
+        """Called while BrokenPipeError is handled: Rich would end the process with 1."""
+        raise BrokenPipeError
+
+
 def show(workspace: str | None) -> int:
     """Print it and end. A folder without a workspace stays one."""
     if is_new(Namespace(workspace=workspace)):
@@ -43,7 +51,7 @@ def show(workspace: str | None) -> int:
         sample_host(manager.workspace.root)
         time.sleep(LOAD_S)
         host, gpus = sample_host(manager.workspace.root), monitor.sample()
-        console = Console(file=sys.stdout, width=width, color_system=None, highlight=False, soft_wrap=False)
+        console = _Console(file=sys.stdout, width=width, color_system=None, highlight=False, soft_wrap=False)
         for line in _head(manager, manager.jobs(), gpus, monitor.why_none, host, now):
             console.print(line, markup=False, overflow="fold")
         _queue(manager, console, now)

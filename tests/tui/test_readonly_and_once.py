@@ -101,6 +101,16 @@ def test_once_is_plain_text_at_the_width_it_is_given(
     assert "of median" not in text, "what there is no room for is left out, not broken over lines"
 
 
+def test_a_pipe_that_is_closed_early_is_no_error(scene: Scene) -> None:
+    """Lost: a script that begins with `set -o pipefail`, and looks at the first line."""
+    for number in range(800):
+        scene.add("command", {"command": "true"}, name=f"a-name-{number}")
+    once = f"{sys.executable} -m pidec_tui --once --workspace {scene.manager.workspace.root}"
+    line = f"{once} | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[1:] == ["0"] and done.stderr == ""
+
+
 def test_once_loads_no_screen_and_begins_no_workspace(tmp_path: Path) -> None:
     """Lost: a second at every look, and a queue in whatever folder one happened to stand in."""
     code = (
