@@ -3,14 +3,15 @@ thread looks, and the keyboard waits for nothing."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 
 from textual.message import Message
 
-from pidec_train.protocol.rundir import Workspace, home_path
+from pidec_train.protocol.errors import PidecError
+from pidec_train.protocol.rundir import Workspace, current_folder, home_path
 
 from .forms import found_paths
 from .manager.jobs import Job
@@ -75,5 +76,7 @@ class FormFiles:
             return []
 
     def _is_there(self, text: str) -> bool:
-        path = home_path(text)
-        return any(os.path.exists(place / path) for place in (Path.cwd(), self._ws.root))
+        places = [self._ws.root]
+        with contextlib.suppress(PidecError):
+            places.append(current_folder())
+        return any(os.path.exists(place / home_path(text)) for place in places)

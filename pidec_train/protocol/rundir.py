@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from .errors import RunFailed
+
 if TYPE_CHECKING:
     from .records import CheckpointInfo as CheckpointInfo
     from .records import ExitRecord as ExitRecord
@@ -51,6 +53,18 @@ def home_path(text: str | os.PathLike[str]) -> Path:
     return Path(os.path.expanduser(text))
 
 
+def current_folder() -> Path:
+    """Raises RunFailed where it was removed: a dashboard stays open all day, in a folder that may not."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise folder_gone() from None
+
+
+def folder_gone() -> RunFailed:
+    return RunFailed("the folder that this was started in is gone", "cd to another one, and start it there")
+
+
 def find_workspace(option: str | os.PathLike[str] | None = None, cwd: Path | None = None) -> Path:
     """`option`, else $PIDEC_WORKSPACE, else the nearest parent that holds jobs/jobs.db, else the current folder.
 
@@ -58,16 +72,24 @@ def find_workspace(option: str | os.PathLike[str] | None = None, cwd: Path | Non
 
     Returns:
         An absolute path; the folder need not exist.
+
+    Raises:
+        RunFailed: it would be found from the current folder, which was removed.
     """
     if option:
-        return home_path(option).absolute()
+        return _absolute(option)
     if os.environ.get(WORKSPACE_ENV):
-        return home_path(os.environ[WORKSPACE_ENV]).absolute()
-    here = (cwd or Path.cwd()).absolute()
+        return _absolute(os.environ[WORKSPACE_ENV])
+    here = (cwd or current_folder()).absolute()
     for folder in (here, *here.parents):
         if (folder / "jobs" / "jobs.db").exists() or (folder / "jobs" / "runs").is_dir():
             return folder
     return here
+
+
+def _absolute(text: str | os.PathLike[str]) -> Path:
+    path = home_path(text)
+    return path if path.is_absolute() else current_folder() / path
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from pidec_train.protocol.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_STOPPED, PidecError, did_you_mean
+from pidec_train.protocol.rundir import folder_gone
 
 from . import cli_actions, cli_checkpoints, cli_top
 from .jobs import LANES
@@ -162,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         gone = error.errno == errno.ENOENT and error.filename is None  # of os.getcwd, which names none
-        text = "the folder that you are in is gone. cd to another one" if gone else str(error)
+        text = folder_gone().line() if gone else str(error)
         print(f"pidec-jobs: {text}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:

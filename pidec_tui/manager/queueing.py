@@ -14,7 +14,7 @@ from typing import Any
 
 from pidec_train.protocol.config import CONFIG_MODELS, JobConfig, parse_config
 from pidec_train.protocol.errors import PidecError, did_you_mean
-from pidec_train.protocol.rundir import LAST, Spec, Workspace
+from pidec_train.protocol.rundir import LAST, Spec, Workspace, current_folder
 
 from . import environment, specs
 from .joblog import JobLog
@@ -103,7 +103,7 @@ class Queue:
 
     def _insert(self, new: NewJob, held: bool, environ: Mapping[str, str], cwd: Path | None) -> int:
         """One row and its spec.json, inside a transaction. Gives the id."""
-        cwd = (cwd or Path.cwd()).absolute()
+        cwd = (cwd or current_folder()).absolute()
         config = self._resolved(new.kind, new.values, new.from_workspace, cwd)
         lane = _checked_lane(new.lane or specs.default_lane(new.kind))
         waits = sorted({*new.after, *specs.references(config)})
@@ -139,7 +139,7 @@ class Queue:
         """Change values of the config of a job that waits."""
         with self._log.write():
             job = self._waiting(job_id, "edited")
-            cwd = (cwd or Path.cwd()).absolute()
+            cwd = (cwd or current_folder()).absolute()
             values = specs.without_blanks(job.kind, values)
             changed = specs.resolved_paths(job.kind, values, (cwd, self._ws.root))
             model = parse_config(job.kind, {**job.config, **changed})
@@ -269,7 +269,7 @@ class Queue:
 
     def from_here(self, kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Values that somebody gives now: relative paths made absolute, what was cleared as None."""
-        return specs.resolved_paths(kind, specs.without_blanks(kind, values), (Path.cwd(), self._ws.root))
+        return specs.resolved_paths(kind, specs.without_blanks(kind, values), (current_folder(), self._ws.root))
 
     # --- helpers -----------------------------------------------------------------------------------------------------
 

@@ -336,14 +336,24 @@ def test_what_cannot_be_is_one_line(jobs: Shell, tmp_path: Path, words: list[str
     assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("door", "code"),
+    [
+        ("pidec_tui.manager.cli list", 1),
+        ("pidec_train diffusion", 1),
+        ("pidec_tui --once", 2),
+        ("pidec_tui --workspace ws --once", 2),
+    ],
+)
+def test_a_folder_that_is_gone_is_told(tmp_path: Path, door: str, code: int) -> None:
     """Lost: which file "No such file or directory" is about."""
     gone = tmp_path / "gone"
     gone.mkdir()
-    line = f"rmdir {gone}; exec {sys.executable} -m pidec_tui.manager.cli list"
+    line = f"rmdir {gone}; exec {sys.executable} -m {door}"
     environ = {name: value for name, value in os.environ.items() if name != "PIDEC_WORKSPACE"}
     done = subprocess.run(["sh", "-c", line], cwd=gone, env=environ, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (1, "pidec-jobs: the folder that you are in is gone. cd to another one\n")
+    assert done.stderr.endswith("the folder that this was started in is gone. cd to another one, and start it there\n")
+    assert done.returncode == code and done.stderr.count("\n") == 1
 
 
 def test_a_user_that_is_not_there_is_no_traceback(jobs: Shell) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -139,6 +140,24 @@ async def test_whatever_is_wrong_with_the_presets_the_search_for_them_ends(
         await pressed(pilot, "n")
         assert not pilot.app.screen.query_one(PresetList).border_subtitle
         assert "cannot be read: RuntimeError: Symlink loop" in notices(pilot)
+
+
+async def test_the_folder_that_it_was_started_in_may_go(
+    scene: Scene, presets: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lost: what the form says of files, without a word, and why nothing can be queued any more."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        (tmp_path / "gone").rmdir()
+        await pressed(pilot, "n", "e")
+        field(pilot, "demo_path").fill("none.h5")
+        await until(pilot, lambda: "no such file" in note(pilot, "demo_path"))
+        await pressed(pilot, "ctrl+s")
+        await until(pilot, lambda: "the folder that this was started in is gone" in notices(pilot))
+        assert not scene.manager.jobs()
+    monkeypatch.chdir(tmp_path)
 
 
 async def test_the_form_says_how_it_has_read_a_number(scene: Scene, presets: None) -> None:
