@@ -139,7 +139,7 @@ class CheckpointKeys(PidecScreen):
                 message = EpisodesRead(name, (), error)
             self.post_message(message)
 
-        self.run_worker(work, thread=True, name="act", exit_on_error=False)
+        self.door.act(lambda _: work(), reads=True)
 
     def on_episodes_read(self, message: EpisodesRead) -> None:
         if message.why is not None:
@@ -189,7 +189,7 @@ class CheckpointKeys(PidecScreen):
             except PidecError as error:
                 self.post_message(CheckpointJudged(entry, (), error))
 
-        self.run_worker(work, thread=True, name="act", exit_on_error=False)
+        self.door.act(lambda _: work(), reads=True)
 
     def on_checkpoint_judged(self, message: CheckpointJudged) -> None:
         if message.why_not is not None:

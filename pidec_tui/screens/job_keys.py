@@ -137,7 +137,7 @@ class JobKeys(BoardScreen):
             except PidecError as error:
                 self.post_message(EpisodesRead(job, (), error))
 
-        self.run_worker(work, thread=True, name="act", exit_on_error=False)
+        self.door.act(lambda _: work(), reads=True)
 
     def on_episodes_read(self, message: EpisodesRead) -> None:
         if message.why is not None:

@@ -44,7 +44,7 @@ class RankingKeys(OverlayKeys):
         def work() -> None:
             self.post_message(MetricNamesRead(manager.all_metric_names()))
 
-        self.run_worker(work, thread=True, name="act", exit_on_error=False)
+        self.door.act(lambda _: work(), reads=True)
 
     def on_metric_names_read(self, message: MetricNamesRead) -> None:
         if not message.names:

@@ -21,7 +21,7 @@ from pidec_tui.screens.main import MainScreen
 from pidec_tui.widgets.queue import shortened
 from pidec_tui.words import moment
 from tests.tui.pressing import go, notices, queue_of
-from tests.tui.scene import NOW, Scene, app_of, settled
+from tests.tui.scene import NOW, Scene, app_of, busy, settled
 
 MARKUP = ("[/]", "[bold]x[/bold]", "[red", "\\[x]", "$primary", "世界" * 30)
 
@@ -204,3 +204,27 @@ async def test_what_cannot_be_read_is_said_whole(scene: Scene) -> None:
         await settled(pilot)
         assert "job log: the disk is full" in str(pilot.app.screen.query_one("#top").render())
         assert "disk is full" not in notices(pilot), "one toast a trouble, whatever it is called"
+
+
+@pytest.mark.parametrize(
+    ("key", "asked"), [("O", "all_metric_names"), ("v", "checkpoint_dir")], ids=["sort by any metric", "watch"]
+)
+async def test_a_key_whose_thread_cannot_read_says_so(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, key: str, asked: str
+) -> None:
+    """Lost: whether the key was pressed at all."""
+    busy(scene)
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+
+        def locked(*_: object) -> object:
+            raise RuntimeError("the job log is locked")
+
+        monkeypatch.setattr(scene.manager, asked, locked)
+        pilot.app.clear_notifications()
+        await pilot.press(key)
+        for _ in range(100):
+            await pilot.pause(0.02)
+            if "RuntimeError: the job log is locked Nothing was changed" in notices(pilot):
+                return
+        raise AssertionError(notices(pilot))
