@@ -165,11 +165,12 @@ def facts_of(first: Entry, second: Entry, root: Path, colours: Mapping[str, str]
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Settings that are not the same in both; then those that only one of the two has, `...` for the other."""
+    """Settings that are not the same in both; then those that only one of the two has, `...` for the other. One that is
+    none is not told from one that is not there: another version, or kind, leaves it out."""
     both = [name for name in first if name in second]
     names = [*both, *(name for name in [*first, *second] if name not in both)]
     pairs = [(name, first.get(name, ...), second.get(name, ...)) for name in names]
-    return [(name, one, other) for name, one, other in pairs if one != other]
+    return [pair for pair in pairs if pair[1] != pair[2] and any(value not in (None, ...) for value in pair[1:])]
 
 
 def config_of(first: Entry, second: Entry, root: str, colours: Mapping[str, str]) -> Table | Text:

@@ -274,6 +274,8 @@ def _line(browser: CheckpointsScreen, path: str) -> object:
 def test_only_settings_that_differ() -> None:
     """Lost: the one setting that matters, among forty; and that one of the two does not have it."""
     assert differences({"lr": 1, "seed": 2}, {"lr": 1, "seed": 3, "utd": 4}) == [("seed", 2, 3), ("utd", ..., 4)]
+    assert not differences({"device": None}, {"sampler": None}), "of another version, which does not know it"
+    assert differences({"device": None}, {"device": "cpu"}) == [("device", None, "cpu")]
 
 
 async def test_the_disk_is_read_beside_the_screen(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
