@@ -21,11 +21,12 @@ FULL = 1 << 20  # bytes that are left of a disk on which no job log grows
 BEHIND_S = 10.0  # for which nothing is taken in of what a run writes; a runner looks twice a second
 
 
-def check_workspace(root: Path) -> None:
+def check_workspace(places: Places) -> None:
     """Raises PidecError where the workspace's folder is gone, or a runner works for it from another queue."""
+    root = places.workspace.root
     if not root.is_dir():
         raise PidecError(f"{root} is gone", "What is shown was read before; a disk that was unmounted may come back")
-    check_other_queue(Places.of(root))
+    check_other_queue(places)
 
 
 def check_run_folder(manager: Manager, job: Job) -> None:

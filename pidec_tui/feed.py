@@ -214,7 +214,7 @@ class Feed:
                     check_run_folder(self.manager, job)
         if due:
             with self._part("workspace"):
-                check_workspace(self.manager.workspace.root)
+                check_workspace(self.manager.places)
             with self._part("metrics"):
                 self._behind.check(self._jobs)
             with self._part("runner"):

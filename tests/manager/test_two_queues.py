@@ -95,7 +95,7 @@ def test_notes_of_the_dead_of_other_machines_and_of_copies_are_no_news(manager: 
     """Lost: a warning that is always there, and read by nobody."""
     other.ensure_runner()
     with pytest.raises(PidecError, match="second queue"):
-        check_workspace(manager.workspace.root)  # as the dashboard does
+        check_workspace(manager.places)  # as the dashboard does
     (note,) = manager.workspace.jobs.glob("runner-*.json")
     true = json.loads(note.read_text())
     for wrong in ({"machine": "another boot"}, {"workspace": "/somewhere/else"}, {"state_dir": 3}):

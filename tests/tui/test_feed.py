@@ -171,6 +171,13 @@ def test_a_vanished_workspace_does_not_stop_the_feed(scene: Scene) -> None:
     assert listener.one(LogChanged).lines == ("hello again",)
 
 
+def test_where_the_job_log_is_was_decided_when_it_was_opened(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost: a warning of a second queue that is there, to a relative `$PIDEC_STATE_DIR` and a folder that is gone; and
+    the time to read all mounts, at every look."""
+    monkeypatch.setattr("pidec_tui.manager.statedir.read_mounts", lambda: pytest.fail("decided again"))
+    assert not [m for m in Listener(scene).tick() if isinstance(m, Trouble)]
+
+
 def test_a_rule_of_advice_that_breaks_costs_the_advice_alone(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lost: every curve, and the word that the job log is broken, for one figure that a rule did not expect."""
     job = running(scene)
