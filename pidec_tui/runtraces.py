@@ -128,8 +128,8 @@ def board_runs(board: Board, machines: Machines) -> list[RunTrace]:
     for key in overlay.order():
         if run := overlay.runs.get(key):
             curves = {**run.curves, **machines.get(key, {})} if run.curves else run.curves
-            more = len(members(key, board.shown())) - _drawn(run.parts) if run.parts else 0
-            label = run.label.removesuffix(")") + f", + {more} more)" if more > 0 else run.label
+            whole = len(members(key, board.shown())) if run.parts else 0
+            label = run.label.removesuffix(")") + f" of {whole})" if whole > _drawn(run.parts) else run.label
             runs.append(replace(run, label=label, curves=curves, reference=key == overlay.baseline))
     if job is not None and board.trace is not None and overlay.key_of(job) is None:
         runs.append(run_trace(job, board.trace, board.events))

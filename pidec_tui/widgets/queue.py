@@ -45,10 +45,15 @@ def columns_for(width: int, ranked: bool = False, highest: int = 0) -> dict[str,
     return {c: widths.get(c, max(left, _LEAST_NAME)) for c in order if c in chosen}
 
 
-def shortened(name: str, width: int) -> str:
-    """At most `width` cells. The middle goes: names of one family differ at their ends (diffusion-peg-seed2)."""
+def shortened(name: str, width: int, group: str = "") -> str:
+    """At most `width` cells. The middle goes: names of one family differ at their ends (diffusion-peg-seed2); but those
+    of a group begin with its name, and all that differs stands behind it."""
     if cell_len(name) <= width:
         return name
+    if group and name.startswith(f"{group} "):
+        name = f"…{name[len(group) + 1 :]}"
+        if cell_len(name) <= width:
+            return name
     tail = (width - 1) // 2
     head, end = set_cell_size(name, width - 1 - tail).rstrip(), set_cell_size(name[::-1], tail).rstrip()[::-1]
     return f"{head}…{end}"
@@ -75,7 +80,7 @@ def parts(
         "state": [(f"{GLYPHS[job.state.value]} {job.state.value}", colours[STATE_COLOURS[job.state.value]])],
         "name": [
             (mark, f"bold {colours['primary']}"),
-            (shortened(job.name, columns["name"] - 1 - len(mark)), quiet),
+            (shortened(job.name, columns["name"] - 1 - len(mark), job.group_name), quiet),
         ],
         "bar": [(full, quiet or colours["primary"]), (rest, colours["faint"])],
         "done": [(f"{progress(job):>4}", quiet)],

@@ -179,6 +179,14 @@ def test_a_shortened_name_keeps_its_end(name: str, width: int) -> None:
     assert short == name or ("…" in short and short[-1] == name[-1])
 
 
+def test_rows_of_a_sweep_differ_however_narrow() -> None:
+    """Lost: which of two rows "tiny lr=…seed=2" has which learning rate."""
+    names = [f"tiny lr={lr} seed=2" for lr in ("1e-4", "3e-4")]
+    assert [shortened(name, 15, "tiny") for name in names] == ["…lr=1e-4 seed=2", "…lr=3e-4 seed=2"]
+    assert shortened(names[0], 40, "tiny") == names[0] and cell_len(shortened(names[0], 9, "tiny")) == 9
+    assert shortened("other-name-seed2", 11, "tiny") == shortened("other-name-seed2", 11)
+
+
 async def test_held_jobs_need_no_runner(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """A warning that means nothing teaches people to overlook it."""
     monkeypatch.setattr("pidec_tui.manager.control.runner_pid", lambda places: None)
