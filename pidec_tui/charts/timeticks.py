@@ -59,13 +59,16 @@ def moment_label(when: float, now: float, *, seconds: bool = False, brief: bool 
 
     Args:
         when, now: unix seconds.
+        seconds: of times that lie close: with seconds, which take the place of the day.
         brief: another date has no time of day.
     """
     try:
         then, today = time.localtime(when), time.localtime(now)
     except (OverflowError, ValueError, OSError):
         return "-"
-    clock = time.strftime("%H:%M:%S" if seconds else "%H:%M", then)
+    if seconds:
+        return time.strftime("%H:%M:%S", then)
+    clock = time.strftime("%H:%M", then)
     if then[:3] == today[:3]:
         return clock
     if abs(when - now) < 6 * 86400:
