@@ -63,10 +63,13 @@ class RunTrace:
     def ends(self, name: str, kind: XKind) -> list[float]:
         """Where a curve that has points begins and ends on an axis."""
         curve = self.curves[name]
-        if name.startswith(MACHINE) and curve.times and kind in ("since start", "clock"):
-            # It begins before the first row and goes on after the last one, where steps do not tell the time.
-            offset = self.began if kind == "since start" else 0.0
-            return [min(curve.times) - offset, max(curve.times) - offset]
+        if curve.times and kind in ("since start", "clock"):
+            # By its own times: the machine is measured before the first row and after the last one, and the last
+            # evaluation is told some time after the last step.
+            import numpy as np
+
+            times, offset = np.frombuffer(curve.times), self.began if kind == "since start" else 0.0
+            return [float(times.min()) - offset, float(times.max()) - offset]
         return self.places([curve.xs[0], curve.xs[-1]], kind)
 
     def places(self, steps: Sequence[float], kind: XKind) -> list[float]:

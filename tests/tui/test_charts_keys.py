@@ -263,6 +263,22 @@ async def test_the_time_since_the_start_counts_from_the_first_attempt(scene: Sce
         assert (curve.xs[0], curve.xs[-1]) == (5.0, 595.0)
 
 
+async def test_an_evaluation_that_ends_after_the_last_step_is_in_the_time_axis(scene: Scene) -> None:
+    """Lost: the only evaluation of a short run: "no numbers in this stretch" of the whole run, by time."""
+    job = scene.add("command", {"command": "x"}, name="x")
+    row = lambda step: {"time": NOW - 900 + step, "step": step, "metrics": {"a": step}}  # noqa: E731
+    scene.start(job, ago=900)
+    evaluated = {"time": NOW - 700, "step": 100, "metrics": {"eval/return": 1.5}}
+    scene.write(job, [*map(row, range(0, 105, 5)), evaluated])
+    async with app_of(scene).run_test(size=SIZE) as pilot:
+        await go(pilot, job.id)
+        await press(pilot, "o")
+        for _ in range(3):
+            await press(pilot, "x")
+            told = next(view for view in shown(pilot) if view.title.startswith("eval/return"))
+            assert "●" in text(told) and "1.5" in told.title, board_of(pilot).charts.kind
+
+
 async def test_a_run_without_metrics_says_so(scene: Scene) -> None:
     """Lost: an empty screen that looks like a fault; keys that end the dashboard there."""
     busy(scene)
