@@ -16,5 +16,5 @@ from .waits import waits
 def advise(facts: Facts) -> tuple[Advice, ...]:
     """All that the figures tell, the heaviest first; nothing where they are too few."""
     slow = slower(facts)
-    found = [*([slow] if slow else []), *waits(facts), *flat(facts), *machine(facts), *earlier(facts)]
+    found = [*([slow] if slow else []), *waits(facts), *flat(facts), *machine(facts, slow is not None), *earlier(facts)]
     return tuple(sorted(found, key=lambda advice: -advice.weight))

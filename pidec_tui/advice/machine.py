@@ -16,17 +16,23 @@ SMALL_WEIGHT = 0.2  # what is at stake cannot be told from the power
 IDLE_WEIGHT = 0.5  # of the time that the GPU is idle: that it could be used for more is likely, not measured
 
 
-def machine(facts: Facts) -> Iterator[Advice]:
-    """What is idle, and always what the limit is: the plainest of all."""
+def machine(facts: Facts, slow: bool = False) -> Iterator[Advice]:
+    """What is idle, and always what the limit is: the plainest of all.
+
+    Args:
+        slow: it is slower than it was, for whatever reason: not as fast as it goes.
+    """
     if not facts.job.state.active or len(facts.rates.values) < 1:
         return
+    small = None
     if facts.gpu is not None and len(facts.rates.values) >= LEAST_ROWS:
         load = mean(facts.gpu, UTILIZATION, facts.now - WINDOW_S, facts.now)
         if load is not None and load < GPU_IDLE:
             yield _idle(facts, load)
         elif load is not None and load >= GPU_BUSY and (small := _small_kernels(facts, load)) is not None:
             yield small
-    yield Advice("pace", f"{_limit(facts)} {_pace(facts)}", _loads(facts), 0.0)
+    fast = not slow and small is None
+    yield Advice("pace", f"{_limit(facts, fast)} {_pace(facts)}", _loads(facts), 0.0)
 
 
 def _idle(facts: Facts, load: float) -> Advice:
@@ -71,12 +77,12 @@ def _loads(facts: Facts) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _limit(facts: Facts) -> str:
-    """What is full, in one sentence."""
+def _limit(facts: Facts, fast: bool) -> str:
+    """What is full, in one sentence; `fast`: and nothing speaks against it that more cannot be had."""
     gpu, cpu = facts.gpu_load, facts.cpu_load
     if gpu is not None:
         if gpu >= GPU_BUSY:
-            return f"Limited by the GPU ({gpu:.0f}% busy): as fast as it goes."
+            return f"Limited by the GPU ({gpu:.0f}% busy){': as fast as it goes' if fast else ''}."
         return f"The GPU is {gpu:.0f}% busy{' and waits for the CPU' if gpu < GPU_IDLE else ''}."
     if cpu is None:
         return "Runs."

@@ -348,6 +348,14 @@ def test_what_limits_the_run_is_said_where_nothing_is_wrong(facts: Facts, says: 
     assert (found[-1].startswith(says) and len(found) == 1) if says else found == []
 
 
+def test_what_could_be_faster_is_not_said_to_be_as_fast_as_it_goes() -> None:
+    """Lost: trust, in two sentences that contradict each other; and after one was dismissed the wrong one stays."""
+    small = replace(run([950.0] * 20), gpu=card({"utilization": 98.0, "power": 120.0}))
+    slow = replace(run(FALL), gpu=card({"utilization": 98.0}))
+    for facts in (small, slow):
+        assert only(facts, "pace").text.startswith("Limited by the GPU (98% busy). ")
+
+
 # --- flat, and earlier jobs ------------------------------------------------------------------------------------------
 
 
