@@ -144,6 +144,8 @@ class FormScreen(PidecScreen):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         self._check()
+        if event.input.id == "filter":
+            self._say_help()
 
     def on_descendant_focus(self) -> None:
         self._say_help()
@@ -200,19 +202,26 @@ class FormScreen(PidecScreen):
 
     def _is_open(self, row: FieldRow, speaks: bool) -> bool:
         """Fields that people change first; and what is or was no default, is typed in, is wrong or is looked for."""
-        wanted = self.query_one("#filter", Input).value.strip().lower().replace("-", "_").replace(" ", "_")
+        wanted = self._wanted()
         if row.field.first or speaks or (self._unfolded and not wanted):
             return True
         if wanted:
-            return wanted in row.field.name or wanted in row.field.description.lower().replace(" ", "_")
+            return _is_called(row.field, wanted)
         default = row.field.default or ""
         return row.has_keyboard() or row.text != default or row.initial != default
 
+    def _wanted(self) -> str:
+        """The name, or a part of it, that is looked for."""
+        return self.query_one("#filter", Input).value.strip().lower().replace("-", "_").replace(" ", "_")
+
     def _say_help(self) -> None:
         """Two lines on the field that has the keyboard, and which key tells the rest."""
-        row = self._row_with_keyboard()
+        row, wanted = self._row_with_keyboard(), self._wanted()
         text = ""
-        if row is not None:
+        if row is None and wanted and not any(_is_called(each.field, wanted) for each in self._rows()):
+            value = ": values are typed into its own line" if "=" in wanted else ""
+            text = f'No setting is called "{wanted}"{value}.'
+        elif row is not None:
             text = f"{row.field.name}: {row.field.description}"
             if row.field.choices:
                 text += f" ({', '.join(row.field.choices)}; {self.key('form.choose')} for the next)"
@@ -359,6 +368,10 @@ class FormScreen(PidecScreen):
         self._unfolded = not self._unfolded or bool(looked_for.value)
         looked_for.value = ""  # all means all
         self._check()
+
+
+def _is_called(field: FormField, wanted: str) -> bool:
+    return wanted in field.name or wanted in field.description.lower().replace(" ", "_")
 
 
 def _ids(text: str) -> Sequence[int]:

@@ -196,6 +196,14 @@ async def test_moving_and_completing_in_the_form(scene: Scene, presets: None) ->
         pilot.app.screen.query_one("#filter", Input).value = "groups"
         await pilot.pause()
         assert field(pilot, "n_groups").display and not field(pilot, "track").display
+        pilot.app.screen.query_one("#filter", Input).focus()
+        pilot.app.screen.query_one("#filter", Input).value = "seed=1..3"
+        await pilot.pause()
+        said = str(pilot.app.screen.query_one("#form-help").render())
+        assert said == 'No setting is called "seed=1..3": values are typed into its own line.'
+        pilot.app.screen.query_one("#filter", Input).value = "seed"
+        await pilot.pause()
+        assert str(pilot.app.screen.query_one("#form-help").render()) == ""
 
 
 @keys("form.choose", "form.choose-back")
