@@ -28,7 +28,7 @@ class FormField:
     Attributes:
         first: one of those that people change first.
         path: "demo", "checkpoint" or "output" for a path, None for other fields.
-        choices: the texts it can have; empty where it is typed.
+        choices: the texts it can have, "" for None; empty where it is typed.
         optional: empty means None.
         shape: what is typed: "number", "list" (of numbers) or "text".
         default: as text; None where a value must be given.
@@ -57,7 +57,7 @@ def form_fields(kind: str) -> list[FormField]:
                 info.description or "",
                 bool(extra.get("first")),
                 str(path) if path else None,
-                _choices(inner),
+                _choices(inner, optional=optional),
                 optional,
                 _shape(inner),
                 None if info.is_required() else to_text(info.default),
@@ -73,10 +73,11 @@ def _without_none(annotation: Any) -> tuple[Any, bool]:
     return annotation, False
 
 
-def _choices(annotation: Any) -> tuple[str, ...]:
+def _choices(annotation: Any, *, optional: bool) -> tuple[str, ...]:
     if annotation is bool:
         return (NO, YES)
-    return tuple(typing.get_args(annotation)) if typing.get_origin(annotation) is Literal else ()
+    named = typing.get_args(annotation) if typing.get_origin(annotation) is Literal else ()
+    return ("", *named) if named and optional else named
 
 
 def _shape(annotation: Any) -> Literal["number", "list", "text"]:

@@ -16,6 +16,8 @@ from textual.widgets import Input, Static
 
 from ..forms import FormField
 
+USUAL = "usual"  # how a choice that is left open is shown; the line beside it says what that means
+
 
 class Chooser(Widget, can_focus=True):
     """One of a few texts: space, left and right go through them."""
@@ -35,7 +37,8 @@ class Chooser(Widget, can_focus=True):
 
     def render(self) -> Text:
         muted = self.app.theme_variables["muted"]
-        return Text("‹ ", muted).append(self.value, self.app.theme_variables["foreground"]).append(" ›", muted)
+        shown = self.value or USUAL
+        return Text("‹ ", muted).append(shown, self.app.theme_variables["foreground"]).append(" ›", muted)
 
     def action_turn(self, by: int) -> None:
         place = (self._options.index(self.value) + by) % len(self._options)
