@@ -99,8 +99,10 @@ class Entry:
 
     @property
     def evaluation(self) -> Evaluation | None:
-        """What its success is said to be: the run's own evaluation, else the newest job's."""
-        return self.evaluations[0] if self.evaluations else None
+        """What its success is said to be: that of the most episodes, of the run's own evaluation and those of jobs with
+        the usual settings; else the newest job's."""
+        usual = [each for each in self.evaluations if not each.settings] or self.evaluations[:1]
+        return max(usual, key=lambda each: each.episodes, default=None)
 
     @property
     def is_policy(self) -> bool:

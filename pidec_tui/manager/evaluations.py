@@ -17,7 +17,7 @@ from .specs import reference
 if TYPE_CHECKING:
     from .manager import Manager
 
-_NOT_THE_RESULTS = frozenset({"ckpt", "num_eval_episodes", "num_eval_envs", "device"})
+_NOT_THE_RESULTS = frozenset({"ckpt", "num_eval_episodes", "num_eval_envs", "device", "compare"})
 
 
 class Evaluations:

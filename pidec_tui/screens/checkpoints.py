@@ -125,11 +125,17 @@ class CheckpointsScreen(CheckpointKeys):
 
     def _wait(self) -> None:
         self._wake.wait(EVERY)
-        while not self.is_current and not self._stop.is_set() and not self._wake.is_set():
+        while not self._seen() and not self._stop.is_set() and not self._wake.is_set():
             self._wake.wait(EVERY)  # nobody looks
+
+    def _seen(self) -> bool:
+        """Whether somebody looks at what it reads: here, or at one of its checkpoints."""
+        return isinstance(self.app.screen, CheckpointKeys)
 
     def on_catalogue_read(self, message: CatalogueRead) -> None:
         first = self._catalogue is None
+        if isinstance(self.app.screen, CheckpointKeys):
+            self.app.screen.renew(message.catalogue, message.lineage)
         self._catalogue, self._lineage, self._looking = message.catalogue, message.lineage, message.looking
         self.show()
         if first and (job := self.door.board.selected) is not None:
@@ -216,10 +222,10 @@ class CheckpointsScreen(CheckpointKeys):
     def _foot(self, width: int) -> Text:
         """Where the checkpoint under the cursor lies, and what there is to say of it; then what could not be read."""
         catalogue, entry, muted = self._catalogue, self.entry(), self._colour("muted")
-        if catalogue is not None and not catalogue.troubles and entry is None:
-            nothing = "Nothing is like that: <checkpoints.leave> clears the filter." if self.choices.filter else NOTHING
-            return Text(keyed(nothing, self.key))
         lines: list[Text] = []
+        if catalogue is not None and entry is None:
+            nothing = "Nothing is like that: <checkpoints.leave> clears the filter." if self.choices.filter else NOTHING
+            lines.append(Text(keyed(nothing, self.key)))
         if entry is not None:
             path = place_of(entry, self.door.manager.workspace.root)
             lines.append(Text(path if len(path) <= width else "…" + path[1 - width :], muted))

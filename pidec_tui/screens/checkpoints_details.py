@@ -19,7 +19,7 @@ from pidec_train.protocol.config import CONFIG_MODELS
 from pidec_train.protocol.errors import PidecError
 
 from ..board import Board
-from ..manager.catalogue import Entry
+from ..manager.catalogue import Catalogue, Entry
 from ..manager.catalogue_order import Lineage
 from ..manager.shelf import Shelf
 from ..messages import CurvesRead
@@ -34,7 +34,7 @@ Colours = Mapping[str, str]
 
 
 class CheckpointScreen(CheckpointKeys):
-    """The checkpoint as it was when this was opened.
+    """A checkpoint, whatever becomes of it.
 
     Args:
         entry: the checkpoint.
@@ -68,6 +68,23 @@ class CheckpointScreen(CheckpointKeys):
             yield ChartStack(id="stack")
 
     def on_mount(self) -> None:
+        self._say()
+        self.set_class(self._entry.job is None, "-no-run")
+        if self._entry.job is not None:
+            self.run_worker(self._read, thread=True, name="curves", exit_on_error=False)
+
+    def renew(self, catalogue: Catalogue, lineage: Lineage) -> None:
+        """An evaluation may be over, or the file gone."""
+        now = catalogue.at(self._entry.path)
+        self._lineage = lineage
+        if now is None:
+            gone = Content.assemble((name_of(self._entry), "b"), "  is gone: its file is not there any more")
+            self.query_one("#checkpoint-title", Static).update(gone)
+        elif now != self._entry:
+            self._entry = now
+            self._say()
+
+    def _say(self) -> None:
         colours, root = self.app.theme_variables, self.door.manager.workspace.root
         texts: dict[str, Table | Text] = {
             "about": about(self._entry, root, colours, self.key("checkpoints.hash")),
@@ -78,9 +95,6 @@ class CheckpointScreen(CheckpointKeys):
         for name, text in texts.items():
             self.query_one(f"#{name}", Static).update(text)
             self.query_one(f"#{name}").border_title = name
-        self.set_class(self._entry.job is None, "-no-run")
-        if self._entry.job is not None:
-            self.run_worker(self._read, thread=True, name="curves", exit_on_error=False)
 
     def _read(self) -> None:
         """The curves of its run."""

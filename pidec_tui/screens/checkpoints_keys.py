@@ -12,7 +12,9 @@ from pidec_train.protocol.errors import PidecError
 from pidec_train.protocol.rundir import slug
 
 from ..copying import copy_file, keep_copy
-from ..manager.catalogue import Entry, check_hash
+from ..manager.catalogue import Catalogue, Entry, check_hash
+from ..manager.catalogue_order import Lineage
+from ..manager.jobs import JobState
 from ..manager.shelf import Shelf
 from ..messages import CheckpointJudged, EpisodesRead
 from ..motion.takes import find_takes, takes_beside
@@ -60,6 +62,9 @@ class CheckpointKeys(PidecScreen):
     def changed(self, gone: Path | None = None) -> None:
         """Called from a thread: the disk is not as it was; `gone` was thrown away."""
 
+    def renew(self, catalogue: Catalogue, lineage: Lineage) -> None:
+        """The browser below has read the disk again."""
+
     def _policy(self, *kinds: str) -> Entry | None:
         """The checkpoint, if it is a policy of one of these kinds; else it is said why not."""
         entry = self.entry()
@@ -103,7 +108,8 @@ class CheckpointKeys(PidecScreen):
         self._form("adapt", config, f"Adapt {name_of(entry)} to ManiSkill3")
 
     def action_resume(self) -> None:
-        """Retry the job that wrote it; the job manager says so where that cannot be."""
+        """Retry the job that wrote it, past its end where it has reached it; the job manager says where that cannot
+        be."""
         entry = self.entry()
         if entry is None:
             return
@@ -115,6 +121,12 @@ class CheckpointKeys(PidecScreen):
                 timeout=8,
                 markup=False,
             )
+            return
+        job = next((each for each in self.door.board.jobs or () if each.id == job_id), None)
+        if job is not None and job.state is JobState.succeeded:
+            from .lengthen import lengthen
+
+            lengthen(self, job)
             return
         self.door.act(lambda m: m.retry(job_id), f"Job {job_id} queued again: it goes on from its last checkpoint")
 

@@ -80,26 +80,9 @@ class QueueKeys(JobKeys):
         job = self.job()
         if job is None:
             return
-        if not job.state.finished:
-            self.notify(f"Job {job.id} is {job.state}: only a job that is over can be lengthened.", timeout=5)
-            return
-        from ..manager.specs import end_field  # late: pydantic, which a first picture goes without
+        from .lengthen import lengthen
 
-        if end_field(job.kind) is None:
-            self.notify(f"Job {job.id} has no end that can be moved: its kind is {job.kind}.", timeout=5)
-            return
-        from .number import NumberScreen
-
-        end = f"{job.total_steps:,}" if job.total_steps else "not known"
-        text = f"Let job {job.id}, {job.name}, go on to which {job.step_name}? Its end was {end}; it resumes."
-        self.app.push_screen(
-            NumberScreen(text, example="300k"),
-            lambda to: (
-                self.door.act(lambda m: m.retry(job.id, extend_to=to), f"Job {job.id} goes on to {to:,}")
-                if to is not None
-                else None
-            ),
-        )
+        lengthen(self, job)
 
     def action_report(self) -> None:
         """Its report, into the workspace."""

@@ -174,6 +174,46 @@ async def test_R_resumes_the_run(scene: Scene) -> None:
         assert "is no run of this queue" in notices(pilot)
 
 
+async def test_R_lengthens_a_run_that_has_reached_its_end(scene: Scene) -> None:
+    """Lost: that way for a run that succeeded; or advice that names keys of another screen."""
+    _, job = shelves(scene)
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await opened(pilot)
+        await choose(pilot, step_file(20_000))
+        await press(pilot, "R", *"40k", "enter")
+        assert "go on to 40,000" in notices(pilot).replace("goes", "go")
+    assert (scene.manager.job(job.id).state, scene.manager.job(job.id).total_steps) == (JobState.queued, 40_000)
+
+
+async def test_what_is_left_open_stays_open(scene: Scene) -> None:
+    """Lost: the success of a decorated policy, evaluated with another sampler than it was trained with."""
+    shelves(scene)
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await opened(pilot)
+        await choose(pilot, step_file(20_000))
+        await press(pilot, "e")
+        assert "‹ usual ›" in screen_text(pilot)
+        await press(pilot, "ctrl+s")
+    (job,) = [job for job in scene.manager.jobs() if job.kind == "evaluate"]
+    assert job.config["sampler"] is None
+
+
+async def test_its_own_screen_goes_along(scene: Scene) -> None:
+    """Lost: the evaluation that somebody waits for there; or that somebody has deleted the file meanwhile."""
+    shelves(scene)
+    async with app_of(scene).run_test(size=(160, 45)) as pilot:
+        browser = await opened(pilot)
+        path = Path(await choose(pilot, step_file(600_000)))
+        await press(pilot, "enter")
+        assert "66 of 100" in screen_text(pilot)
+        save(path.parent, 600_000, ago=39_000, successes=71, episodes=100)
+        browser.changed()
+        await until(pilot, lambda: "71 of 100" in screen_text(pilot))
+        path.unlink()
+        browser.changed()
+        await until(pilot, lambda: "is gone" in screen_text(pilot))
+
+
 @keys("checkpoints.watch")
 async def test_v_plays_its_episodes(scene: Scene) -> None:
     """Lost: what the policy does."""
