@@ -20,6 +20,7 @@ WORDS = {
     alerts.SLOW: "slower than usual",
     alerts.PLATEAU: "flat",
     alerts.DISK: "disk nearly full",
+    alerts.COMMAND: "your command failed",
 }
 _ENDS = (alerts.DONE, alerts.FAILED, alerts.HELD)  # the job's state says so, too
 

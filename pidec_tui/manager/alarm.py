@@ -83,6 +83,13 @@ class Alarm:
         number = job.attempts[-1].number if job.attempts else 0
         self._put_down(job, number, AlertLine(time.time(), kind, "", job.reason or f"{job.state}{took}"))
 
+    def command_failed(self, job: Job, text: str) -> None:
+        """Write down that `on_end` or `on_alert` has failed for a job: nobody hears what it should have told. It is
+        not told to `on_alert`."""
+        with self._log.write():
+            number = job.attempts[-1].number if job.attempts else 0
+            self._put_down(job, number, AlertLine(time.time(), alerts.COMMAND, text.partition(" ")[0], text))
+
     def _look_at(self, job: Job) -> None:
         number = job.attempts[-1].number
         watched = self._watched.get(job.id)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Key = tuple[str, str]  # which alert, and the metric that it is about, if any
 STALLED, NAN, SLOW, PLATEAU, DISK = "stalled", "nan", "slow", "plateau", "disk"
 DONE, FAILED, HELD = "done", "failed", "held"
+COMMAND = "command"  # on_end or on_alert has failed
 
 GAPS = 200  # between rows of metrics, that a run's rhythm is known by
 LEAST_GAPS = 5
@@ -186,7 +187,9 @@ def _since_best(values: Sequence[float], best: float) -> int:
 
 
 def span(seconds: float) -> str:
-    """40 s, 12 min, 1 h 05 min."""
+    """0.3 s, 40 s, 12 min, 1 h 05 min."""
+    if 0 < seconds < 1:
+        return f"{seconds:.1g} s"
     whole = max(round(seconds), 0)
     if whole < 120:
         return f"{whole} s"

@@ -11,20 +11,43 @@ import logging
 import os
 import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
 from .environment import for_runner
 from .jobs import Job
 
 log = logging.getLogger("pidec.runner")
 
+_TOLD = 2000  # bytes of the end of what a command has said on stderr
+
+
+@dataclass
+class _Running:
+    process: subprocess.Popen[bytes]
+    deadline: float
+    what: str
+    job: Job
+    stderr: BinaryIO
+
 
 class Hooks:
-    """Runs commands beside the runner, each in a session of its own, and kills them after their time."""
+    """Runs commands beside the runner, each in a session of its own, and kills them after their time.
 
-    def __init__(self) -> None:
-        self._running: list[tuple[subprocess.Popen[bytes], float, str]] = []
+    Args:
+        workspace: in PIDEC_WORKSPACE of their environment.
+        failed: called with the job and a sentence when one has failed, unless the last one has in the same way.
+    """
+
+    def __init__(self, workspace: Path, failed: Callable[[Job, str], None]) -> None:
+        self._workspace = workspace
+        self._failed = failed
+        self._running: list[_Running] = []
+        self._told: dict[str, str] = {}
 
     def start(
         self,
@@ -42,6 +65,7 @@ class Hooks:
         what = "on_end" if alert is None else "on_alert"
         environ = {
             **for_runner(os.environ),
+            "PIDEC_WORKSPACE": str(self._workspace),
             "PIDEC_JOB_ID": str(job.id),
             "PIDEC_JOB_NAME": job.name,
             "PIDEC_JOB_STATE": job.state.value,
@@ -50,31 +74,48 @@ class Hooks:
             **({} if alert is None else {"PIDEC_ALERT": alert[0], "PIDEC_ALERT_MESSAGE": alert[1]}),
         }
         try:
+            stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed when it was read
             process = subprocess.Popen(
-                ["sh", "-c", command], stdin=subprocess.DEVNULL, env=environ, start_new_session=True
+                ["sh", "-c", command], stdin=subprocess.DEVNULL, stderr=stderr, env=environ, start_new_session=True
             )
         except (OSError, ValueError) as error:
-            log.warning("%s cannot be started: %s", what, error)
+            self._tell(job, what, f"{what} cannot be started: {error}")
             return
-        self._running.append((process, time.monotonic() + timeout_s, what))
+        self._running.append(_Running(process, time.monotonic() + timeout_s, what, job, stderr))
 
     def poll(self) -> None:
         """Collect those that are done, kill those that take too long."""
-        left = []
-        for process, deadline, what in self._running:
-            code = process.poll()
-            if code is not None:
-                if code:
-                    log.warning("%s ended with code %s", what, code)
-            elif time.monotonic() > deadline:
-                log.warning("%s took too long and was killed", what)
+        running = self._running
+        over = [each for each in running if each.process.poll() is not None or time.monotonic() > each.deadline]
+        self._running = [each for each in running if each not in over]
+        for each in over:
+            code = each.process.poll()
+            if code is None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-            else:
-                left.append((process, deadline, what))
-        self._running = left
+                    os.killpg(each.process.pid, signal.SIGKILL)
+                each.process.wait()
+            said = _end_of(each.stderr)
+            if code == 0:
+                self._told.pop(each.what, None)
+                continue
+            text = f"{each.what} " + ("took too long and was killed" if code is None else f"ended with code {code}")
+            self._tell(each.job, each.what, f"{text}: {said}" if said else text)
+
+    def _tell(self, job: Job, what: str, text: str) -> None:
+        log.warning("%s", text)
+        if self._told.get(what) != text:
+            self._told[what] = text
+            self._failed(job, text)
 
     @property
     def busy(self) -> bool:
         return bool(self._running)
+
+
+def _end_of(file: BinaryIO) -> str:
+    """The last line that says something."""
+    with file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - _TOLD, 0))
+        lines = file.read().decode(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

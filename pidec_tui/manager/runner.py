@@ -63,8 +63,8 @@ class Runner:
         self._lease = lease
         self._gpus = GpuLane(monitor, lambda: self._settings.foreign_gpu_gib)
         self._watch = Watch(joblog, places, lambda: self._settings.cancel_grace_s)
-        self._hooks = Hooks()
         self._alarm = Alarm(joblog, places, lambda: self._settings, self._tell)
+        self._hooks = Hooks(places.workspace.root, self._alarm.command_failed)
         self._sampler = Sampler(joblog, monitor, places.workspace.root)
         self._stopping = False
         self._wake, self._waker = os.pipe()

@@ -196,6 +196,19 @@ def test_on_end_is_told_what_ended_and_cannot_hurt_the_runner(manager: Manager, 
     until(lambda: "took too long" in manager.places.runner_log.read_text(), what="the end of the hooks")
 
 
+def test_an_on_end_that_fails_is_told_once(manager: Manager) -> None:
+    """Lost: that the phone has not buzzed for a week, because a topic's name has changed."""
+    on_end = "on_end = 'test -d \"$PIDEC_WORKSPACE/jobs\" && echo no such topic >&2; exit 22'\n"
+    (manager.workspace.jobs / "settings.toml").write_text(QUICK + on_end)
+    for name in ("one", "two"):
+        command(manager, "true", name=name)
+    manager.ensure_runner()
+    wait_for(manager, 2)
+    until(lambda: manager.places.runner_log.read_text().count("on_end ended") == 2, what="two calls")
+    (alert,) = [alert for alert in manager.alerts(after_row=0) if alert.kind == "command"]
+    assert (alert.job_id, alert.message) == (1, "on_end ended with code 22: no such topic")
+
+
 def test_a_tracked_job_without_a_key_gets_a_warning(
     manager: Manager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
