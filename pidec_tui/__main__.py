@@ -60,14 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _open(options: argparse.Namespace) -> int:
-    from pidec_train.protocol.rundir import Workspace, find_workspace, is_no_workspace
+    from pidec_train.protocol.rundir import find_workspace
 
     from .manager.manager import Manager
-    from .manager.statedir import check_folder
+    from .manager.statedir import check_folder, is_no_workspace
 
     try:
         check_folder(root := find_workspace(options.workspace))
-        if options.readonly and is_no_workspace(Workspace(root)):
+        if options.readonly and is_no_workspace(root):
             return _refuse("There is no workspace here, and --readonly begins none. --workspace DIR names another")
         manager = Manager.open(options.workspace)
     except PidecError as error:

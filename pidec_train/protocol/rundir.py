@@ -121,11 +121,6 @@ class Workspace:
         return self.checkpoints / f"{job_id:06d}-{slug(name)}"
 
 
-def is_no_workspace(folder: Workspace) -> bool:
-    """Whether nothing was ever queued there."""
-    return not any(path.exists() for path in (folder.runs, folder.jobs / "jobs.db"))
-
-
 @dataclass(frozen=True)
 class RunDir:
     """`jobs/runs/000042`."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from pidec_train.protocol.config import CONFIG_MODELS
 from pidec_train.protocol.errors import PidecError
-from pidec_train.protocol.rundir import Workspace, find_workspace, is_no_workspace
+from pidec_train.protocol.rundir import Workspace, find_workspace
 
 from . import cli_output as output
 from .environment import missing_keys
@@ -19,7 +19,7 @@ from .manager import Manager
 from .otherqueue import check_other_queue
 from .settings import toml_value
 from .specs import missing_files
-from .statedir import Places, check_folder
+from .statedir import Places, check_folder, is_no_workspace
 from .sweep import takes_text
 
 Options = argparse.Namespace
@@ -36,8 +36,9 @@ def workspace(options: Options) -> Workspace:
 
 def is_new(options: Options) -> bool:
     """Whether there is no workspace yet where the command looks. Raises PidecError where there can be none."""
-    check_folder(workspace(options).root)
-    return is_no_workspace(workspace(options))
+    root = workspace(options).root
+    check_folder(root)
+    return is_no_workspace(root)
 
 
 @contextlib.contextmanager

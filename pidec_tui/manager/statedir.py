@@ -181,3 +181,9 @@ class Places:
         make_private(self.state_dir)
         if self.elsewhere:
             make_private(self.state_dir / "locks")
+
+
+def is_no_workspace(root: Path) -> bool:
+    """Whether nothing was ever queued there: no run folders, and no job log, which may outlive them elsewhere."""
+    places = Places.of(root)
+    return not any(path.exists() for path in (places.workspace.runs, places.workspace.jobs / "jobs.db", places.db))

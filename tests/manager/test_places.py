@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -209,6 +210,21 @@ class Net:
     def other_machine_was_seen(self, seconds_ago: float) -> None:
         beat = {"host": "pod-b", "machine": "another boot", "pid": 1, "time": time.time() - seconds_ago}
         self.lease.write_text(json.dumps(beat))
+
+
+def test_a_queue_whose_run_folders_are_gone_is_not_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lost: a job that runs, behind "the queue is empty", after one `rm -rf` too many; its job log lies elsewhere."""
+    from pidec_tui.manager.cli import main
+
+    monkeypatch.setenv("PIDEC_STATE_DIR", str(tmp_path / "state"))
+    manager = Manager.open(tmp_path / "ws")
+    manager.add("command", {"command": "true"}, name="here")
+    manager.close()
+    shutil.rmtree(tmp_path / "ws" / "jobs")
+    assert main(["--workspace", str(tmp_path / "ws"), "list"]) == 0
+    assert "here" in capsys.readouterr().out
 
 
 def test_two_machines_do_not_run_one_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
