@@ -81,7 +81,10 @@ def read_keys(file: str | None = None) -> UserKeys:
     for name, value in values.items():
         try:
             if name not in known:
-                raise PidecError(f'there is no key with the id "{name}"', did_you_mean(name, known))
+                table, _, rest = name.partition(".")
+                below = f'"{rest}" stands below [{table}]: lines without a table come first'
+                hint = below if rest in known else did_you_mean(name, known)
+                raise PidecError(f'there is no key with the id "{name}"', hint)
             keys = _keys_of(value)
             if set(keys) != known[name]:  # a line of the listing that was left as it was; lists differ in their keys
                 keymap[name] = keys

@@ -114,6 +114,7 @@ async def test_two_keys_that_change_places(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
+        ('[chart]\n"job.log" = "x"', 2, '"job.log" stands below [chart]: lines without a table come first'),
         ('\njob.cancle = "x"', 2, 'no key with the id "job.cancle"; did you mean "job.cancel"?'),
         ('[job]\n\ncancel = "ctrl+foo"', 3, 'no key "ctrl+foo"'),
         ('job.cancel = "contrl+x"', 1, 'no key "contrl+x"'),
