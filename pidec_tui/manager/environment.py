@@ -14,6 +14,7 @@ _SECRET = re.compile(
     r"KEY|TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|BEARER|COOKIE|PASS$|(^|_)(PAT|DSN|AUTH)$|._PWD$", re.IGNORECASE
 )
 _URL_WITH_PASSWORD = re.compile(r"://[^/\s:@]*:[^/\s@]+@|https?://[^/\s@]+@")
+_LEAST = 6  # characters of a secret; of shorter ones any text is full
 # Belong to one process of the shell that added the job, or to the job from within which it was added.
 _OF_ONE_PROCESS = frozenset({"_", "PWD", "OLDPWD", "SHLVL", TOKEN_ENV, RUN_DIR_ENV})
 
@@ -21,6 +22,14 @@ _OF_ONE_PROCESS = frozenset({"_", "PWD", "OLDPWD", "SHLVL", TOKEN_ENV, RUN_DIR_E
 def is_secret(name: str, value: str = "") -> bool:
     """Whether a variable looks like a key, token or password (or like a URL that carries one)."""
     return bool(_SECRET.search(name) or _URL_WITH_PASSWORD.search(value))
+
+
+def without_secrets(text: str, environ: Mapping[str, str]) -> str:
+    """A text that is kept or shown: each value of a variable that looks like a secret becomes its name."""
+    secrets = [(value, name) for name, value in environ.items() if len(value) >= _LEAST and is_secret(name, value)]
+    for value, name in sorted(secrets, key=lambda secret: -len(secret[0])):
+        text = text.replace(value, f"${name}")
+    return _URL_WITH_PASSWORD.sub("://…@", text)
 
 
 def captured(kind: str, environ: Mapping[str, str]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from .environment import for_runner
+from .environment import for_runner, without_secrets
 from .jobs import Job
 
 log = logging.getLogger("pidec.runner")
@@ -94,15 +94,16 @@ class Hooks:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(each.process.pid, signal.SIGKILL)
                 each.process.wait()
-            said = _end_of(each.stderr)
+            said = without_secrets(_end_of(each.stderr), os.environ)
             if code == 0:
                 self._told.pop(each.what, None)
                 continue
             text = f"{each.what} " + ("took too long and was killed" if code is None else f"ended with code {code}")
-            self._tell(each.job, each.what, f"{text}: {said}" if said else text)
+            last = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "")
+            self._tell(each.job, each.what, f"{text}: {last}" if last else text, said)
 
-    def _tell(self, job: Job, what: str, text: str) -> None:
-        log.warning("%s", text)
+    def _tell(self, job: Job, what: str, text: str, said: str = "") -> None:
+        log.warning("%s%s", text, f"\n{said.rstrip()}" if said.count("\n") > 1 else "")
         if self._told.get(what) != text:
             self._told[what] = text
             self._failed(job, text)
@@ -113,9 +114,8 @@ class Hooks:
 
 
 def _end_of(file: BinaryIO) -> str:
-    """The last line that says something."""
+    """The end of what was said."""
     with file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - _TOLD, 0))
-        lines = file.read().decode(errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return file.read().decode(errors="replace")

@@ -196,9 +196,11 @@ def test_on_end_is_told_what_ended_and_cannot_hurt_the_runner(manager: Manager, 
     until(lambda: "took too long" in manager.places.runner_log.read_text(), what="the end of the hooks")
 
 
-def test_an_on_end_that_fails_is_told_once(manager: Manager) -> None:
-    """Lost: that the phone has not buzzed for a week, because a topic's name has changed."""
-    on_end = "on_end = 'test -d \"$PIDEC_WORKSPACE/jobs\" && echo no such topic >&2; exit 22'\n"
+def test_an_on_end_that_fails_is_told_once(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost: that the phone has not buzzed for a week, as a topic has another name; or a token, to the job log."""
+    monkeypatch.setenv("PUSH_TOKEN", "tk_9f8e7d6c")
+    says = "echo trying >&2; echo no such topic for $PUSH_TOKEN >&2; exit 22"
+    on_end = f"on_end = 'test -d \"$PIDEC_WORKSPACE/jobs\" && {says}'\n"
     (manager.workspace.jobs / "settings.toml").write_text(QUICK + on_end)
     for name in ("one", "two"):
         command(manager, "true", name=name)
@@ -206,7 +208,9 @@ def test_an_on_end_that_fails_is_told_once(manager: Manager) -> None:
     wait_for(manager, 2)
     until(lambda: manager.places.runner_log.read_text().count("on_end ended") == 2, what="two calls")
     (alert,) = [alert for alert in manager.alerts(after_row=0) if alert.kind == "command"]
-    assert (alert.job_id, alert.message) == (1, "on_end ended with code 22: no such topic")
+    assert (alert.job_id, alert.message) == (1, "on_end ended with code 22: no such topic for $PUSH_TOKEN")
+    log = manager.places.runner_log.read_text()
+    assert "trying\n" in log and "tk_9f8e7d6c" not in log
 
 
 def test_a_tracked_job_without_a_key_gets_a_warning(
