@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 
@@ -25,6 +25,11 @@ _GPU = {
 _HOST = {MACHINE + "cpu": columns.CPU, MACHINE + "host_memory": columns.MEMORY}
 
 
+def attempt_of(attempts: Sequence[Attempt], time: float) -> float | None:
+    """When the attempt began that ran at this time; None: none did."""
+    return max((each.started for each in attempts if each.started <= time), default=None)
+
+
 class MachineTrace:
     """Grows with every read. Belongs to one thread.
 
@@ -37,7 +42,7 @@ class MachineTrace:
         self.blocks: dict[str, MachineBlock] = {}
         self.last = 0.0
         self._curves: dict[str, Curve] = {}
-        self._made_of: tuple[float, bool] = (0.0, False)
+        self._made_of: tuple[float, bool, float] = (0.0, False, 0.0)
         self._steps: dict[str, tuple[int, Floats]] = {}  # by device: how many are settled, and the steps
 
     def take(self, blocks: Iterable[MachineBlock]) -> None:
@@ -61,13 +66,15 @@ class MachineTrace:
 
     def curves(self, job: Job, clock: Curve | None) -> Mapping[str, Curve]:
         """By metric; the same objects as before where no sample was added since: a step of the newest ones may then
-        be that of a row before.
+        be that of a row before. What was measured before the attempt with the first row is left out: one that began
+        from nothing has made the rows of earlier ones void.
 
         Args:
             clock: a curve of the job with its times, which tells the step at each moment; None: it has logged nothing,
                 and all is at step 0.
         """
-        made_of = self.last, clock is not None
+        began = attempt_of(job.attempts, clock.times[0]) if clock is not None and clock.times else None
+        made_of = self.last, clock is not None, began or 0.0
         if self._made_of == made_of and self._curves:
             return self._curves
         self._made_of = made_of
@@ -76,15 +83,21 @@ class MachineTrace:
         for uuid, names in ((chosen, _GPU), (HOST, _HOST)):
             block = self.blocks.get(uuid) if uuid else None
             if block is not None:
-                self._curves.update(self._of(block, names, job.attempts, clock))
+                self._curves.update(self._of(block, names, job.attempts, clock, began or 0.0))
         return self._curves
 
     def _of(
-        self, block: MachineBlock, names: Mapping[str, str], attempts: Sequence[Attempt], clock: Curve | None
+        self,
+        block: MachineBlock,
+        names: Mapping[str, str],
+        attempts: Sequence[Attempt],
+        clock: Curve | None,
+        began: float,
     ) -> dict[str, Curve]:
         steps = self._steps_of(block, attempts, clock)
-        order = sorted(range(len(steps)), key=steps.__getitem__)  # stable; a resumed run goes back
-        gaps = {late for early, late in pairwise(range(len(steps))) if block.times[late] - block.times[early] > GAP_S}
+        valid = range(bisect_left(block.times, began), len(steps))
+        order = sorted(valid, key=steps.__getitem__)  # stable; a resumed run goes back
+        gaps = {late for early, late in pairwise(valid) if block.times[late] - block.times[early] > GAP_S}
         xs, times = array("d"), array("d")
         for at in order:
             if at in gaps:  # a point that is none, so that no line is drawn through the night

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 from pidec_train.protocol.metric_names import EVAL, MACHINE
 
 from .charts.series import Curve, Mark, XKind
+from .machinetrace import attempt_of
 from .manager.byhand import shown_id
 from .manager.jobs import Job, JobEvent
 from .overlay import LETTERS, members
@@ -115,9 +116,8 @@ def _began(job: Job, curves: Mapping[str, Curve]) -> float:
     first = min((curve.times[0] for curve in curves.values() if curve.times), default=None)
     if first is None:
         return job.started or 0.0
-    return max(
-        (each.started for each in job.attempts if each.started <= first), default=min(job.started or first, first)
-    )
+    began = attempt_of(job.attempts, first)
+    return min(job.started or first, first) if began is None else began
 
 
 def board_runs(board: Board, machines: Machines) -> list[RunTrace]:

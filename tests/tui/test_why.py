@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from array import array
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -243,6 +244,17 @@ def test_a_resumed_run_goes_back_and_no_line_is_drawn_through_the_night() -> Non
     curve = trace.curves(run, Curve("loss", xs, array("d", [1] * 3), times=times))["machine/cpu"]
     assert [y == y for y in curve.ys] == [True, False, True, True] or [y == y for y in curve.ys].count(False) == 1
     assert list(curve.xs) == sorted(curve.xs)
+
+
+def test_what_was_measured_before_a_run_began_from_nothing_is_left_out() -> None:
+    """Lost: a run that was started anew: squeezed into the right end, behind the hour before, which is void."""
+    run = job(Attempt(1, "cancelled", NOW), Attempt(2, "running", NOW + 3600))
+    trace = MachineTrace()
+    trace.take([block(BOX, NOW + 50, NOW + 100, NOW + 3610, NOW + 3620)])
+    old = Curve("loss", array("d", [100, 200]), array("d", [1, 1]), times=array("d", [NOW + 50, NOW + 100]))
+    assert len(trace.curves(run, old)["machine/cpu"].xs) >= 4, "there are no new rows yet: the old ones count"
+    new = replace(old, times=array("d", [NOW + 3610, NOW + 3620]))
+    assert list(trace.curves(run, new)["machine/cpu"].times) == [NOW + 3610, NOW + 3620]
 
 
 @pytest.mark.parametrize(
