@@ -91,7 +91,12 @@ def run_trace(job: Job, trace: TraceView, events: Sequence[JobEvent]) -> RunTrac
     """A job as the charts take it."""
     episodes: dict[float, int] = {}
     marks: list[Mark] = []
+    began = _began(job, trace.curves)
+    anew = any(each.started == began and each.resumed_step is None for each in job.attempts)
+    void = {each.number for each in job.attempts if anew and each.started < began}  # it began from nothing
     for event in events:
+        if event.attempt in void:
+            continue
         done = event.detail.get("episodes")
         if event.event == "eval" and event.step is not None and isinstance(done, int) and done > 0:
             episodes[event.step] = done
@@ -101,7 +106,6 @@ def run_trace(job: Job, trace: TraceView, events: Sequence[JobEvent]) -> RunTrac
             resumed = event.detail.get("resumed_step")
             if isinstance(resumed, int) and resumed:
                 marks.append(Mark(resumed, "resume"))
-    began = _began(job, trace.curves)
     label = f"{shown_id(job.id)} {job.name}"
     if not trace.curves:
         return RunTrace(label, {}, began, episodes, tuple(marks), jobs=(job.id,))

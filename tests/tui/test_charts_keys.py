@@ -243,6 +243,23 @@ async def test_checkpoints_and_resumes_stand_in_every_chart(scene: Scene) -> Non
         assert not any("╎" in text(view) for view in shown(pilot))
 
 
+async def test_checkpoints_of_a_run_that_began_anew_are_gone(scene: Scene) -> None:
+    """Lost: a line at a checkpoint that is none of this run's: it lies in a folder beside."""
+    job = scene.add("command", {"command": "x"}, name="x")
+    saved = lambda time, step: {"event": "checkpoint", "time": time, "step": step, "path": "p"}  # noqa: E731
+    row = lambda time, step: {"time": time, "step": step, "metrics": {"a": step}}  # noqa: E731
+    scene.start(job, ago=1000)
+    scene.write(job, [row(NOW - 990, 10), row(NOW - 980, 40), saved(NOW - 980, 40)])
+    scene.end(job, JobState.failed, ago=900, code=1)
+    scene.manager.retry(job.id, fresh=True)
+    scene.start(job, ago=500)
+    scene.write(job, [row(NOW - 490, 10), row(NOW - 480, 90), saved(NOW - 480, 90)])
+    async with app_of(scene).run_test(size=SIZE) as pilot:
+        await go(pilot, job.id)
+        await press(pilot, "o")
+        assert screen_of(pilot)._marks() == (Mark(90, "checkpoint"),)
+
+
 async def test_the_time_since_the_start_counts_from_the_first_attempt(scene: Scene) -> None:
     """Lost: a run that was resumed beside one that was not: its curves lay before the beginning, at -18s."""
     job = scene.add("command", {"command": "x"}, name="x")
