@@ -223,9 +223,6 @@ class CheckpointsScreen(CheckpointKeys):
         """Where the checkpoint under the cursor lies, and what there is to say of it; then what could not be read."""
         catalogue, entry, muted = self._catalogue, self.entry(), self._colour("muted")
         lines: list[Text] = []
-        if catalogue is not None and entry is None:
-            nothing = "Nothing is like that: <checkpoints.leave> clears the filter." if self.choices.filter else NOTHING
-            lines.append(Text(keyed(nothing, self.key)))
         if entry is not None:
             path = place_of(entry, self.door.manager.workspace.root)
             lines.append(Text(path if len(path) <= width else "…" + path[1 - width :], muted))
@@ -234,6 +231,9 @@ class CheckpointsScreen(CheckpointKeys):
             lines.append(Text(f"! {printable(trouble)}", self._colour("warning")))
         for line in lines:
             line.truncate(width, overflow="ellipsis")
+        if catalogue is not None and entry is None:
+            nothing = "Nothing is like that: <checkpoints.leave> clears the filter." if self.choices.filter else NOTHING
+            lines.insert(0, Text(keyed(nothing, self.key)))
         return Text("\n").join(lines)
 
     def _about(self, entry: Entry) -> Text:

@@ -198,6 +198,17 @@ async def test_what_is_left_open_stays_open(scene: Scene) -> None:
     assert job.config["sampler"] is None
 
 
+async def test_a_folder_that_is_missing_hides_no_advice(scene: Scene) -> None:
+    """Lost: how to come back from a filter that matches nothing."""
+    shelves(scene)
+    (scene.manager.workspace.jobs / "settings.toml").write_text('checkpoint_folders = ["/nowhere/at/all"]\n')
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await opened(pilot)
+        await press(pilot, "slash", *"zzz", "enter")
+        shown = screen_text(pilot)
+        assert "/nowhere/at/all is not there" in shown and "esc clears the filter" in shown
+
+
 async def test_its_own_screen_goes_along(scene: Scene) -> None:
     """Lost: the evaluation that somebody waits for there; or that somebody has deleted the file meanwhile."""
     shelves(scene)
