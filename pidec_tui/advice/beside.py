@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..charts.ticks import number
 from ..manager.pulse import RECENT
 from ..words import duration, moment, percent
-from .facts import Advice, Earlier, Evaluated, Facts
+from .facts import Advice, Earlier, Evaluated, Facts, middle, named
 from .rarer import rarer
 
 SLOWED = 0.75  # of the rate without an evaluation beside it
@@ -50,19 +50,19 @@ def evaluates_more(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
     return rare <= 0 or rare >= RARER * often
 
 
-def held_against(facts: Facts, now: float, other: Earlier) -> Advice | None:
-    """By the rate `now` of a run that is evaluated all the time, and that of a job which was evaluated more rarely."""
-    split = facts.evaluated
-    if split is None or now > (1 - LOST) * other.median:
+def held_against(facts: Facts, now: float, others: Sequence[Earlier]) -> Advice | None:
+    """By the rate `now` of a run that is evaluated all the time, and that of jobs which were evaluated more rarely."""
+    split, usual = facts.evaluated, middle(others)
+    if split is None or now > (1 - LOST) * usual:
         return None
-    rare = other.config.get("eval_freq")
+    rare = others[0].config.get("eval_freq")
     how = f"with eval_freq {rare:,}" if rare else "without evaluations"
     text = (
         f"Evaluations {_run(facts)} beside it {percent(split.busy)} of the time: "
-        f"{now / other.median:.2f}× the {facts.unit}s/min of job {other.job_id} {how}"
+        f"{now / usual:.2f}× the {facts.unit}s/min of {named(others)} {how}"
     )
-    medians = f"median {number(now)} {facts.unit}s/min, job {other.job_id}: {number(other.median)}"
-    return _advice(facts, split, text, medians, split.whole * (1 - now / other.median))
+    medians = f"median {number(now)} {facts.unit}s/min, {named(others)}: {number(usual)}"
+    return _advice(facts, split, text, medians, split.whole * (1 - now / usual))
 
 
 def _run(facts: Facts) -> str:

@@ -20,6 +20,7 @@ from ..manager.settings import Settings
 LEAST_S = 60.0  # of measurements, before anything is said of them
 LEAST_ROWS = 2 * RECENT + 1  # of metrics: more than what counts as "now"
 LEAST_SAMPLES = 6  # of the machine: half a minute
+NAMED = 3  # jobs, at most
 WINDOW_S = 300.0  # that counts as "now" for the machine
 
 
@@ -61,6 +62,17 @@ class Earlier:
     config: Mapping[str, Any]
     median: float
     rates: int
+
+
+def middle(jobs: Sequence[Earlier]) -> float:
+    """Their usual rate, steps per minute."""
+    return statistics.median(job.median for job in jobs)
+
+
+def named(jobs: Sequence[Earlier]) -> str:
+    """job 12; jobs 15, 14, 12, …"""
+    numbers = ", ".join(str(job.job_id) for job in jobs[:NAMED]) + (", …" if len(jobs) > NAMED else "")
+    return f"{'job' if len(jobs) == 1 else 'jobs'} {numbers}"
 
 
 @dataclass(frozen=True)

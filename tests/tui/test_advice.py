@@ -381,6 +381,10 @@ def test_a_larger_batch_is_held_against_a_smaller_one_by_measured_rates() -> Non
     advice = only(replace(run([420.0] * 20, job=job), earlier=[before, other]), "earlier-batch_size")
     assert advice.text == "Batch 4096: 1.8× the samples, 0.44× the iterations of 1024 (job 12)."
     assert advice.evidence[1] == "job 12: median 950 iterations/min of 300 rows" and len(advice.evidence) == 2
+    disturbed = replace(before, job_id=13, median=500.0)
+    several = [disturbed, before, replace(before, job_id=10, median=960.0)]
+    told = only(replace(run([420.0] * 20, job=job), earlier=several), "earlier-batch_size")
+    assert told.text == "Batch 4096: 1.8× the samples, 0.44× the iterations of 1024 (jobs 13, 12, 10)."
     worse = only(replace(run([200.0] * 20, job=job), earlier=[before]), "earlier-batch_size")
     assert worse.weight > advice.weight, "fewer samples in the same time are a loss"
     eager = replace(JOB, config={**CONFIG, "engine": "eager"})
