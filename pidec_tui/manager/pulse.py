@@ -24,6 +24,7 @@ _LOSSES = (TRAIN_LOSS, TRAIN_QF_LOSS)
 _SUCCESSES = (EVAL_SUCCESS_RATE, TRAIN_SUCCESS_RATE)
 RECENT = 3  # rates that count as "now"
 LEAST_USUAL_S, LEAST_USUAL = 300.0, 21  # seconds and rows of a run's beginning that is no warm-up
+ENDS_BY_S = 1200.0  # of a run, at least, that its end is reckoned by
 RARELY = 200  # a median of many rows is that of a few more, too: of one 200th
 SLOWED = 1.1  # times the median of all, that a beginning had: the run has become slower since
 
@@ -187,11 +188,19 @@ class Pulse:
         return self.row_times[-1] if self.row_times else None
 
     def ends(self, job: Job) -> float | None:
-        """When the job will be over, unix seconds: by the clock, so evaluations count; None: not known."""
-        (time, step), (first_time, first_step) = self._last, self._first
-        if not job.total_steps or time <= first_time or step <= first_step:
+        """When the job will be over, unix seconds; None: not known.
+
+        By the clock, so evaluations count, over the newest quarter of the attempt or `ENDS_BY_S`: a run that has become
+        slower or faster tells another end, and one that evaluates now and then always the same.
+        """
+        (time, step), (begin, start) = self._last, self._first
+        rates, since = self.rates, time - max((time - begin) / 4, ENDS_BY_S)
+        at = bisect_left(rates.times, since)
+        if since > begin and at < len(rates.times):
+            begin, start = rates.times[at], rates.steps[at]
+        if not job.total_steps or time <= begin or step <= start:
             return None
-        return time + max(job.total_steps - step, 0) * (time - first_time) / (step - first_step)
+        return time + max(job.total_steps - step, 0) * (time - begin) / (step - start)
 
 
 def loss_name(names: Collection[str]) -> str:

@@ -128,6 +128,18 @@ def test_the_median_of_a_long_run_is_found_now_and_then(monkeypatch: pytest.Monk
     assert short.median == 675.0, "of few, each counts at once"
 
 
+def test_the_end_is_that_of_the_pace_it_has_now() -> None:
+    """Lost: a night's plan, for an end that is 40 minutes too early since another process sits on the GPU."""
+    rate = "throughput/iters_per_min"
+    made = pulse(rate, [1000.0] * 240)
+    assert made.ends(JOB) == pytest.approx(NOW + 239 * 60 + (1_000_000 - 239_000) / 1000 * 60)
+    steps = array("d", [239_000 + 500 * (row + 1) for row in range(80)])  # a quarter of its time
+    times = array("d", [NOW + 60 * (240 + row) for row in range(80)])
+    made.take([MetricBlock(1, 320, steps, times, {rate: array("d", [500.0] * 80)})])
+    assert made.ends(JOB) == pytest.approx(NOW + 319 * 60 + (1_000_000 - 279_000) / 500 * 60, abs=1)
+    assert pulse(rate, [1000.0] * 10).ends(JOB) == pytest.approx(NOW + 9 * 60 + 991 * 60)
+
+
 def test_a_decorator_that_begins_to_learn_is_not_slow() -> None:
     """Lost: an alarm in every decorator run, when its updates begin."""
     made = pulse("throughput/iters_per_min", [9000.0] * 20)
