@@ -105,7 +105,7 @@ class Queue:
         """One row and its spec.json, inside a transaction. Gives the id."""
         cwd = (cwd or current_folder()).absolute()
         config = self._resolved(new.kind, new.values, new.from_workspace, cwd)
-        lane = _checked_lane(new.lane or specs.default_lane(new.kind))
+        lane = _checked_lane(new.lane or specs.default_lane(new.kind, config))
         waits = sorted({*new.after, *specs.references(config)})
         states = self._log.states(waits)
         for other in waits:
@@ -149,10 +149,10 @@ class Queue:
                 if other == job_id:
                     raise PidecError(f"job {job_id} cannot use its own checkpoint")
                 self.job(other)
-            total = _length(model)
-            self._log.update_job(
-                job_id, config=json.dumps(config), after=json.dumps(waits), total_steps=total, waiting_for=""
-            )
+            lane = specs.default_lane(job.kind, config)
+            lane = lane if job.lane == specs.default_lane(job.kind, job.config) else job.lane
+            texts = {"config": json.dumps(config), "after": json.dumps(waits), "lane": lane}
+            self._log.update_job(job_id, **texts, total_steps=_length(model), waiting_for="")
             return self._written(job_id)
 
     def move(self, job_id: int, to: int) -> Job:

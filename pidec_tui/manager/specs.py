@@ -29,8 +29,9 @@ STEP_NAMES = {
 _REFERENCE = re.compile(r"@(\d+)/(best|last)")
 
 
-def default_lane(kind: str) -> str:
-    return "gpu" if kind in GPU_KINDS else "cpu"
+def default_lane(kind: str, config: Mapping[str, Any]) -> str:
+    """A trainer that is to compute on the CPU waits for no GPU."""
+    return "gpu" if kind in GPU_KINDS and config.get("device") != "cpu" else "cpu"
 
 
 def end_field(kind: str) -> str | None:

@@ -175,6 +175,18 @@ def test_hold_and_release(manager: Manager) -> None:
     assert manager.hold(job.id).state is JobState.held, "twice is no error"
 
 
+def test_what_computes_on_the_cpu_waits_for_no_gpu(manager: Manager) -> None:
+    """Lost: an hour, for a small run on the CPU that stands behind a long one on the GPU."""
+    own, usual, said = (
+        manager.add("diffusion", values, lane=lane)
+        for values, lane in (({"device": "cpu"}, None), ({}, None), ({"device": "cpu"}, "gpu"))
+    )
+    assert [job.lane for job in (own, usual, said)] == ["cpu", "gpu", "gpu"]
+    assert manager.edit(usual.id, {"device": "cpu"}).lane == "cpu"
+    assert manager.edit(usual.id, {"device": "auto"}).lane == "gpu"
+    assert manager.edit(said.id, {"seed": 2}).lane == "gpu", "what was asked for stays"
+
+
 def test_edit_checks_the_whole_config_and_only_waiting_jobs(manager: Manager) -> None:
     job = manager.add("diffusion", {"num_demo_traj": 5})
     assert manager.edit(job.id, {"lr": 0.5, "total_iters": 7}).total_steps == 7
