@@ -1,6 +1,6 @@
 """Whether a trainer notices an open dashboard: its iterations a minute with one that shows it, and with a stopped one.
 
-    python -m benchmarks.watched_training [--minutes 10] [--turn 12] [--threads 1] [--attended]
+    python -m benchmarks.watched_training [--minutes 10] [--turn 12] [--threads 1] [--attended] [--log-freq 10]
 
 A diffusion run by hand goes on all the time. A dashboard in a pseudo-terminal of 160 x 45 shows it, and is stopped and
 let go on by signals in turns: go, stop, stop, go, so that a machine that slows down slows both. A stopped process costs
@@ -43,7 +43,7 @@ SETTLES = 1.0  # seconds that a dashboard which goes on again has for what it mi
 TRAIN = (
     *("diffusion", "--env-id", "PushCube-v1", "--demo-path", "bundled:PushCube-v1.h5", "--device", "cpu"),
     *("--total-iters", "10000000", "--batch-size", "64", "--unet-dims", "32", "64"),
-    *("--eval-freq", "0", "--save-freq", "0", "--log-freq", "10"),
+    *("--eval-freq", "0", "--save-freq", "0"),
 )
 WATCHED = (True, False, False, True)
 
@@ -61,9 +61,9 @@ class Turn:
 class Training:
     """A diffusion run by hand that goes on until `end`."""
 
-    def __init__(self, workspace: Path, threads: int) -> None:
+    def __init__(self, workspace: Path, threads: int, log_freq: int) -> None:
         env = {**os.environ, "OMP_NUM_THREADS": str(threads), "PIDEC_WORKSPACE": str(workspace)}
-        command = [sys.executable, "-m", "pidec_train", *TRAIN]
+        command = [sys.executable, "-m", "pidec_train", *TRAIN, "--log-freq", str(log_freq)]
         self._process = subprocess.Popen(
             command, cwd=workspace, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -119,9 +119,9 @@ def told(name: str, ratios: Sequence[float]) -> str:
     return f"{name} {middle(ratios):.4f} (95 % {drawn[50]:.4f}-{drawn[-51]:.4f}, {len(ratios)} pairs)"
 
 
-def slowdown(workspace: Path, minutes: float, seconds: float, threads: int, attended: bool) -> str:
+def slowdown(workspace: Path, minutes: float, seconds: float, threads: int, log_freq: int, attended: bool) -> str:
     """How fast a run goes with a dashboard that shows it, against with one that is stopped."""
-    training = Training(workspace, threads)
+    training = Training(workspace, threads, log_freq)
     try:
         while len(training.rows()) < 5:
             time.sleep(1.0)
@@ -155,13 +155,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=10.0, help="for each number of threads")
     parser.add_argument("--turn", type=float, default=12.0, help="seconds of a turn, more or less")
     parser.add_argument("--threads", type=int, nargs="*", default=[1, os.cpu_count() or 1])
+    parser.add_argument("--log-freq", type=int, default=10, help="iterations from one row of metrics to the next")
     parser.add_argument("--attended", action="store_true", help="as with somebody at the keys")
     options = parser.parse_args(argv)
     print(load(), flush=True)
     for threads in options.threads:
         with tempfile.TemporaryDirectory() as folder:
             Manager.open(folder).close()
-            print(slowdown(Path(folder), options.minutes, options.turn, threads, options.attended), flush=True)
+            found = slowdown(Path(folder), options.minutes, options.turn, threads, options.log_freq, options.attended)
+            print(found, flush=True)
     print(load())
 
 
