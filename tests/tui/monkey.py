@@ -216,6 +216,17 @@ def populate(manager: Manager, folder: Path) -> None:
     manager.hold(manager.add("command", {"command": "true"}, name="held").id)
 
 
+def end_all(manager: Manager, seconds: float = 120.0) -> None:
+    """Cancel what is not over, and wait until it is: it is the runner that ends what runs."""
+    for job in manager.jobs():
+        if not job.state.finished:
+            manager.cancel(job.id)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not all(job.state.finished for job in manager.jobs()):
+        manager.ensure_runner()
+        time.sleep(0.2)
+
+
 async def campaign(folder: Path, keys: int, seed: int) -> int:
     """Returns how much went wrong."""
     monkey, manager, done, starts = Monkey(seed), Manager.open(folder / "ws"), 0, 0
@@ -234,9 +245,7 @@ async def campaign(folder: Path, keys: int, seed: int) -> int:
                     print(f"\r{done:,}/{keys:,} keys, {rate:.0f}/s, {deep} screens ", end="", flush=True)
     finally:
         print(f"\nlast keys: {' '.join(monkey.trail[-20:])}")
-        for job in manager.jobs():
-            if not job.state.finished:
-                manager.cancel(job.id)
+        end_all(manager)
         lost = ids - {job.id for job in manager.jobs()}
         manager.stop_runner()
         manager.close()
