@@ -136,6 +136,8 @@ class PidecApp(InOrder):
         self._remembering.begin()
         if self.keys.troubles:
             self.notify(self.keys.said(), title="Your own keys", severity="warning", timeout=15, markup=False)
+        if wrong := theme.mistaken():
+            self.notify(wrong, severity="warning", timeout=10, markup=False)
 
     def on_unmount(self) -> None:
         self._remembering.end()

@@ -145,6 +145,7 @@ class Feed:
             yield
         finally:
             self._rebuilds -= 1
+            self._runner = None  # the one before has made room for it: nobody need be told that it was gone
             self._looks.at_once()
 
     def wake(self) -> None:

@@ -168,6 +168,12 @@ def wished() -> str:
     return f"pidec-{wish}" if wish in {"light", "dark"} else ""
 
 
+def mistaken() -> str:
+    """What is wrong with `$PIDEC_THEME`; "" if nothing is."""
+    wish = os.environ.get("PIDEC_THEME", "")
+    return "" if not wish or wished() else f"PIDEC_THEME is light or dark, not {wish}: the terminal's own is taken"
+
+
 def chosen() -> str:
     """`$PIDEC_THEME` (light or dark), else what the terminal says about its background, else dark."""
     # rxvt, konsole and others set COLORFGBG="foreground;background"; 7 and 15 are the white ones.

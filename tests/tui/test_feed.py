@@ -356,3 +356,6 @@ def test_a_runner_that_died_is_replaced_and_said(scene: Scene, monkeypatch: pyte
     listener.feed.wake()
     second = listener.one(RunnerSeen)
     assert (second.pid, second.instead_of) == (4002, 4001)
+    with listener.feed.rebuilding():
+        up[0] = 4003
+    assert listener.one(RunnerSeen).instead_of is None, "it was this dashboard that made it leave"

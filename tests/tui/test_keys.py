@@ -335,6 +335,14 @@ async def test_a_job_without_metrics_shows_its_log_large(scene: Scene) -> None:
         assert pilot.app.screen.query_one("#chart0").region and not pilot.app.screen.query_one("#biglog").region
 
 
+async def test_a_mistyped_theme_is_told(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lost: a quarter of an hour, for somebody who has asked for "lite" and sees dark."""
+    monkeypatch.setenv("PIDEC_THEME", "lite")
+    async with app_of(scene).run_test(size=(120, 40)) as pilot:
+        await settled(pilot)
+        assert "PIDEC_THEME is light or dark, not lite" in notices(pilot)
+
+
 async def test_both_colours(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lost: people with a light terminal."""
     busy(scene)
