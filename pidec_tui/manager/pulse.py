@@ -191,12 +191,13 @@ class Pulse:
         """When the job will be over, unix seconds; None: not known.
 
         By the clock, so evaluations count, over the newest quarter of the attempt or `ENDS_BY_S`: a run that has become
-        slower or faster tells another end, and one that evaluates now and then always the same.
+        slower or faster tells another end, and one that evaluates now and then always the same. Over the whole attempt
+        where only one row is as new as that; never over the time in which a run only acted, once it learns.
         """
         (time, step), (begin, start) = self._last, self._first
-        rates, since = self.rates, time - max((time - begin) / 4, ENDS_BY_S)
+        rates, since = self.rates, max(time - max((time - begin) / 4, ENDS_BY_S), self._learns_since)
         at = bisect_left(rates.times, since)
-        if since > begin and at < len(rates.times):
+        if since > begin and at < len(rates.times) - 1:
             begin, start = rates.times[at], rates.steps[at]
         if not job.total_steps or time <= begin or step <= start:
             return None

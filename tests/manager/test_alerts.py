@@ -140,6 +140,23 @@ def test_the_end_is_that_of_the_pace_it_has_now() -> None:
     assert pulse(rate, [1000.0] * 10).ends(JOB) == pytest.approx(NOW + 9 * 60 + 991 * 60)
 
 
+def test_a_run_that_logs_every_half_hour_has_an_end() -> None:
+    """Lost: the end of a job of one's own, for its first two hours, as no two of its rows were of the last 20 minutes."""
+    for rows in range(2, 8):
+        made = pulse("loss", [1.0] * rows, every=1800, step=100_000)
+        assert made.ends(JOB) == pytest.approx(NOW + 10 * 1800), rows
+
+
+def test_the_end_of_a_decorator_is_not_that_of_its_acting() -> None:
+    """Lost: the evening, for an end in five hours of a run that needs ten, as long as it is young."""
+    rate = "throughput/iters_per_min"
+    made = pulse(rate, [12_000.0] * 5, every=10, step=2000)
+    steps, times = [8000.0 + 270 * row for row in range(1, 27)], [NOW + 40 + 10 * row for row in range(1, 27)]
+    learns = {rate: array("d", [1620.0] * 26), "train/qf_loss": array("d", [1.0] * 26)}
+    made.take([MetricBlock(1, 31, array("d", steps), array("d", times), learns)])
+    assert made.ends(JOB) == pytest.approx(times[-1] + (1_000_000 - steps[-1]) / 27)
+
+
 def test_a_decorator_that_begins_to_learn_is_not_slow() -> None:
     """Lost: an alarm in every decorator run, when its updates begin."""
     made = pulse("throughput/iters_per_min", [9000.0] * 20)
