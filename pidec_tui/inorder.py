@@ -72,8 +72,8 @@ class InOrder(Notices):
             return
         await super().on_event(event)
         done = self._under_way
-        if done is not None and done.key is event and done.target.screen is not self.screen:
-            await self._next()  # it has closed its screen, where nobody answers any more, or opened one
+        if done is not None and done.key is event and self.screen not in done.target.ancestors_with_self:
+            await self._next()  # it has closed its screen or removed its widget, so that nobody answers, or opened one
 
     async def on_key_done(self, message: KeyDone) -> None:
         """Twice for each key: what the widget has answered it with (`row selected`) goes behind the first one."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from textual import events
+from textual.app import ComposeResult
 from textual.pilot import Pilot
+from textual.widget import Widget
 
+from pidec_tui.inorder import InOrder
 from pidec_tui.screens.main import MainScreen
 from tests.tui.pressing import field, go
 from tests.tui.scene import Scene, app_of, busy
@@ -40,3 +43,24 @@ async def test_a_key_whose_screen_is_gone_holds_up_no_other(scene: Scene) -> Non
         assert isinstance(pilot.app.screen, MainScreen)
         await _at_once(pilot, "L", "escape", "l", "escape", "b", "escape", "question_mark", "escape", "b")
         assert not isinstance(pilot.app.screen, MainScreen)
+
+
+class _Goes(Widget, can_focus=True):
+    """Leaves with a key."""
+
+    BINDINGS = [("x", "go", "go")]
+
+    async def action_go(self) -> None:
+        await self.remove()
+
+
+class _Three(InOrder):
+    def compose(self) -> ComposeResult:
+        yield from (_Goes(), _Goes(), _Goes())
+
+
+async def test_a_key_that_removes_its_own_widget_is_no_crash() -> None:
+    """Lost: the dashboard, to a key whose widget has no screen any more when the key was dealt with."""
+    async with _Three().run_test() as pilot:
+        await _at_once(pilot, "x", "x")
+        assert len(pilot.app.query(_Goes)) == 1
