@@ -102,8 +102,9 @@ def _head(job: Job, now: float) -> str:
 
 
 def _evaluations(manager: Manager, job: Job, events: Sequence[JobEvent]) -> str:
+    trained = "while it trained" if job.kind != "evaluate" else ""
     rows = [
-        (f"{step:,}", *_share(wins, episodes), "while it trained" if job.kind != "evaluate" else "", _clock(event.time))
+        (f"{step:,}", *_share(wins, episodes), _in_attempt(trained, job, event), _clock(event.time))
         for step, wins, episodes, event in evaluated(events)
     ]
     folder = manager.checkpoint_dir(job.id).resolve()
@@ -113,6 +114,11 @@ def _evaluations(manager: Manager, job: Job, events: Sequence[JobEvent]) -> str:
                 how = f"job {each.job} on {path.name}" + (f", {each.settings}" if each.settings else "")
                 rows.append(("", *_share(each.successes, each.episodes), how, _clock(each.when)))
     return _table(("step", "success", "95 % interval (Wilson)", "episodes", "how", "when"), rows)
+
+
+def _in_attempt(text: str, job: Job, event: JobEvent) -> str:
+    """Which attempt it was, where there is more than one: of one that was begun anew the earlier ones are void."""
+    return text if len(job.attempts) < 2 else ", ".join(filter(None, (text, f"attempt {event.attempt}")))
 
 
 def _share(wins: int, episodes: int) -> tuple[str, str, str]:

@@ -27,14 +27,19 @@ _HOST = {"CPU": (columns.CPU, "percent of all cores"), "memory": (columns.MEMORY
 
 
 def metric_figures(manager: Manager, job: Job, events: Sequence[JobEvent]) -> str:
-    """All that the job has logged, by step, on one x axis; checkpoints and resumes as vertical lines."""
+    """All that the job has logged, by step, on one x axis; checkpoints and resumes as vertical lines. Attempts before
+    one that began from nothing are void, with all that they told."""
+    blocks = manager.curves(job.id)
+    begun = min((block.attempt for block in blocks), default=0)
+    events = [event for event in events if event.attempt >= begun]
     curves: dict[str, list[Point]] = {}
-    for step, _, values in curve_rows(manager.curves(job.id)):
+    for step, _, values in curve_rows(blocks):
         for name, value in values.items():
             curves.setdefault(name, []).append((step, value))
+    newest = {step: (wins, episodes) for step, wins, episodes, _ in evaluated(events)}
     bars = [
         Bar(step, low, wins / episodes, high)
-        for step, wins, episodes, _ in evaluated(events)
+        for step, (wins, episodes) in newest.items()
         for low, high in [wilson(wins, episodes)]
     ]
     marks = [(event.step, text) for event in events if event.step is not None and (text := _mark(event))]

@@ -242,6 +242,30 @@ def test_a_report_shows_what_the_machine_did(manager: Manager, tmp_path: Path) -
     assert figure.count("<polyline") == 2, "no line is drawn through ten minutes in which nobody measured"
 
 
+def test_a_report_draws_nothing_of_an_attempt_that_is_void(manager: Manager) -> None:
+    """Lost: the success of a run that was begun anew, among evaluations and checkpoints that are another's."""
+    job = training(manager)
+    rows = [{"eval/success_rate": 0.5}] * 8
+    for attempt in (1, 2, 3):  # the third one resumes, and says step 400 again
+        log_rows(manager, job.id, rows, attempt)
+        log = JobLog(manager.places.db)
+        with log.write():
+            log.update_attempt(job.id, attempt, fresh=int(attempt < 3))
+            for step in (400, 300 * attempt):
+                told = {"phase": "done", "successes": attempt, "episodes": 10}
+                MetricLog(log).add_event(job.id, attempt, 90 + step, step, NOW, "eval", told)
+                MetricLog(log).add_event(job.id, attempt, 2000 + step, step, NOW, "checkpoint", {})
+        log.close()
+    page = report(manager, job.id, NOW + 600)
+    drawn = re.findall(r"<title>(step [^<]*|checkpoint [^<]*)</title>", page)
+    assert [text for text in drawn if "step" in text] == [
+        "step 400: 0.3 (0.108 to 0.603)",
+        "step 600: 0.2 (0.0567 to 0.51)",
+        "step 900: 0.3 (0.108 to 0.603)",
+    ]
+    assert not any("at 300" in text for text in drawn) and "while it trained, attempt 1" in page
+
+
 def test_many_checkpoints_do_not_hide_a_curve_of_a_report() -> None:
     """Lost without it: every curve of a run that was saved 400 times, behind 400 lines."""
     points = [(float(x), 1.0 + x) for x in range(100)]
