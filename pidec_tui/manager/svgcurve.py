@@ -10,6 +10,7 @@ from html import escape
 WIDTH, HEIGHT = 560, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 20, 8, 24
 _COLUMNS = 480  # a screen shows no more; what falls into one column is drawn as its mean, over a band of its extremes
+_LEAST = 1e-290  # less apart is not to be told apart: what a decay comes to before it is 0 has no tenth part any more
 _MANY, _SHORT = 30, 7  # marks that are drawn through the curve; the height of each where they are more
 
 Point = tuple[float, float | None]  # step, value; None: it was no number
@@ -74,8 +75,8 @@ def curve(
 
 
 def _spread(low: float, high: float, margin: float = 0.0) -> tuple[float, float]:
-    if high <= low:
-        return (low - 0.1 * abs(low), high + 0.1 * abs(low)) if low else (0.0, 1.0)
+    if high - low < _LEAST:
+        return (low - 0.1 * abs(low), low + 0.1 * abs(low)) if abs(low) > _LEAST else (0.0, 1.0)
     return low - margin * (high - low), high + margin * (high - low)
 
 
@@ -158,7 +159,7 @@ def _decades(low: float, high: float) -> list[tuple[float, float]]:
     """1, 2, 5, 10 … within powers of ten `low` and `high`, with their logarithms; 1, 10 … where those are many."""
     powers = range(math.floor(low), math.ceil(high) + 1)
     ticks = [(factor * 10.0**power, factor) for power in powers for factor in (1, 2, 5)]
-    inside = [(tick, factor) for tick, factor in ticks if low <= math.log10(tick) <= high]
+    inside = [(tick, factor) for tick, factor in ticks if tick and low <= math.log10(tick) <= high]
     whole = [(tick, factor) for tick, factor in inside if factor == 1]
     return [(tick, math.log10(tick)) for tick, _ in (whole if len(inside) > 7 and whole else inside)]
 

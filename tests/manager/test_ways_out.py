@@ -289,3 +289,5 @@ def test_a_curve_breaks_at_what_was_no_number_and_shows_a_single_point() -> None
     dense = curve([(step, float(step % 7)) for step in range(5000)])
     assert len(dense) < 40_000 and dense.count("<polygon") == 1, "as many points as a screen has columns"
     assert "<text" in curve([(5, 1e-9)], log=True) and "<text" in curve([(5, 0.0), (6, -1.0)], log=True)
+    for tiny in ([(0, 5e-324), (1, 0.0)], [(0, 1e-320), (1, 1e-320)]):
+        assert "<text" in curve(tiny) and "<text" in curve(tiny, log=True), "a rate that has decayed to nothing"

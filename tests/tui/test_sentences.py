@@ -104,6 +104,11 @@ def test_wilson_interval(wins: int, n: int, low: float, high: float) -> None:
     assert wilson(wins, n) == pytest.approx((low, high), abs=1e-4)
 
 
+def test_an_interval_of_a_script_that_counts_otherwise_is_no_crash() -> None:
+    """Lost: how all runs do, and each report of one, to an evaluation of a script of one's own that tells -1 for none."""
+    assert wilson(-1, 20) == wilson(0, 20) and wilson(25, 20) == wilson(20, 20)
+
+
 def rows(attempt: int, *at: tuple[int, float], name: str = "train/loss") -> list[MetricBlock]:
     steps, times = (array("d", column) for column in zip(*at, strict=True))
     return [MetricBlock(attempt, 1, steps, times, {name: array("d", [1.0] * len(at))})]
