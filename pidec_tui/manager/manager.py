@@ -144,6 +144,7 @@ class Manager(Reading):
         """
         from .newjobs import NewJob, swept
         from .presets import check_open, load_preset, preset_before
+        from .specs import chosen_lane
 
         chosen, values = load_preset(self.workspace, preset), dict(overrides or {})
         given = {**values, **sweep[0].values} if sweep else values
@@ -153,7 +154,7 @@ class Manager(Reading):
             values,
             from_workspace=chosen.config,
             name=name,
-            lane=lane or chosen.lane,
+            lane=lane or chosen_lane(chosen.lane, chosen.kind, chosen.config),
             preset=chosen.name,
             after=after,
             group=group,
@@ -189,6 +190,7 @@ class Manager(Reading):
             PidecError: there is no such job, or a wrong key or value.
         """
         from .newjobs import NewJob, swept
+        from .specs import chosen_lane
         from .sweep import label, renamed
 
         refuse(job_id)
@@ -198,7 +200,7 @@ class Manager(Reading):
             job.kind,
             {**job.config, **self._queue.from_here(job.kind, changes)},
             name=name or (None if "command" in changes else renamed(job.name, label(changes))),
-            lane=lane or job.lane,
+            lane=lane or chosen_lane(job.lane, job.kind, job.config),
             preset=job.preset,
             after=[*job.after, *after],
         )

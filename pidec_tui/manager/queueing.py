@@ -149,8 +149,7 @@ class Queue:
                 if other == job_id:
                     raise PidecError(f"job {job_id} cannot use its own checkpoint")
                 self.job(other)
-            lane = specs.default_lane(job.kind, config)
-            lane = lane if job.lane == specs.default_lane(job.kind, job.config) else job.lane
+            lane = specs.chosen_lane(job.lane, job.kind, job.config) or specs.default_lane(job.kind, config)
             texts = {"config": json.dumps(config), "after": json.dumps(waits), "lane": lane}
             self._log.update_job(job_id, **texts, total_steps=_length(model), waiting_for="")
             return self._written(job_id)

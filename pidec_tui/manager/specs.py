@@ -34,6 +34,11 @@ def default_lane(kind: str, config: Mapping[str, Any]) -> str:
     return "gpu" if kind in GPU_KINDS and config.get("device") != "cpu" else "cpu"
 
 
+def chosen_lane(lane: str | None, kind: str, config: Mapping[str, Any]) -> str | None:
+    """None where the lane is the usual one of such a job: with another `device` it is another."""
+    return None if lane == default_lane(kind, config) else lane
+
+
 def end_field(kind: str) -> str | None:
     """The setting by which a job of this kind goes on past the end that it was given; None: it cannot.
 

@@ -187,6 +187,16 @@ def test_what_computes_on_the_cpu_waits_for_no_gpu(manager: Manager) -> None:
     assert manager.edit(said.id, {"seed": 2}).lane == "gpu", "what was asked for stays"
 
 
+def test_another_device_in_a_clone_or_of_a_preset_goes_to_its_own_lane(manager: Manager) -> None:
+    """Lost: the GPU, for a quickstart that was cloned with `device cuda`: the cpu lane hides it, and the job fails."""
+    (quick,) = manager.add_preset_jobs("quickstart")
+    assert [job.lane for job in manager.clone(quick.id, {})] == ["cpu"]
+    assert [job.lane for job in manager.clone(quick.id, {"device": "cuda"})] == ["gpu"]
+    assert [job.lane for job in manager.add_preset_jobs("quickstart", {"device": "cuda"})] == ["gpu"]
+    said = manager.add("diffusion", {}, lane="cpu")
+    assert [job.lane for job in manager.clone(said.id, {"device": "cuda"})] == ["cpu"], "what was asked for stays"
+
+
 def test_edit_checks_the_whole_config_and_only_waiting_jobs(manager: Manager) -> None:
     job = manager.add("diffusion", {"num_demo_traj": 5})
     assert manager.edit(job.id, {"lr": 0.5, "total_iters": 7}).total_steps == 7
