@@ -141,7 +141,7 @@ def test_the_end_is_that_of_the_pace_it_has_now() -> None:
 
 
 def test_a_run_that_logs_every_half_hour_has_an_end() -> None:
-    """Lost: the end of a job of one's own, for its first two hours, as no two of its rows were of the last 20 minutes."""
+    """Lost: the end of a job of one's own for its first two hours, as no two of its rows are of the last 20 minutes."""
     for rows in range(2, 8):
         made = pulse("loss", [1.0] * rows, every=1800, step=100_000)
         assert made.ends(JOB) == pytest.approx(NOW + 10 * 1800), rows

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from textual import events
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.pilot import Pilot
 from textual.widget import Widget
 
@@ -48,7 +49,7 @@ async def test_a_key_whose_screen_is_gone_holds_up_no_other(scene: Scene) -> Non
 class _Goes(Widget, can_focus=True):
     """Leaves with a key."""
 
-    BINDINGS = [("x", "go", "go")]
+    BINDINGS: ClassVar[list[BindingType]] = [("x", "go", "go")]
 
     async def action_go(self) -> None:
         await self.remove()

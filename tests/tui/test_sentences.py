@@ -105,7 +105,7 @@ def test_wilson_interval(wins: int, n: int, low: float, high: float) -> None:
 
 
 def test_an_interval_of_a_script_that_counts_otherwise_is_no_crash() -> None:
-    """Lost: how all runs do, and each report of one, to an evaluation of a script of one's own that tells -1 for none."""
+    """Lost: how all runs do, and the report of one, to an evaluation of one's own script that tells -1 for none."""
     assert wilson(-1, 20) == wilson(0, 20) and wilson(25, 20) == wilson(20, 20)
 
 
