@@ -23,7 +23,7 @@ from .jobs import Job
 
 log = logging.getLogger("pidec.runner")
 
-_TOLD = 2000  # bytes of the end of what a command has said on stderr
+_TOLD = 2000  # characters of the end of what a command has said on stderr
 
 
 @dataclass
@@ -85,16 +85,16 @@ class Hooks:
 
     def poll(self) -> None:
         """Collect those that are done, kill those that take too long."""
-        running = self._running
-        over = [each for each in running if each.process.poll() is not None or time.monotonic() > each.deadline]
-        self._running = [each for each in running if each not in over]
+        now = time.monotonic()
+        over = [each for each in self._running if each.process.poll() is not None or now > each.deadline]
         for each in over:
+            self._running.remove(each)  # one by one: to tell of one may fail, where the job log is locked
             code = each.process.poll()
             if code is None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(each.process.pid, signal.SIGKILL)
                 each.process.wait()
-            said = without_secrets(_end_of(each.stderr), os.environ)
+            said = without_secrets(_end_of(each.stderr, 2 * _TOLD), os.environ)[-_TOLD:]  # half a secret is cut off
             if code == 0:
                 self._told.pop(each.what, None)
                 continue
@@ -105,17 +105,17 @@ class Hooks:
     def _tell(self, job: Job, what: str, text: str, said: str = "") -> None:
         log.warning("%s%s", text, f"\n{said.rstrip()}" if said.count("\n") > 1 else "")
         if self._told.get(what) != text:
-            self._told[what] = text
             self._failed(job, text)
+            self._told[what] = text
 
     @property
     def busy(self) -> bool:
         return bool(self._running)
 
 
-def _end_of(file: BinaryIO) -> str:
-    """The end of what was said."""
+def _end_of(file: BinaryIO, most: int) -> str:
+    """The end of what was said: so many bytes."""
     with file:
         size = file.seek(0, os.SEEK_END)
-        file.seek(max(size - _TOLD, 0))
+        file.seek(max(size - most, 0))
         return file.read().decode(errors="replace")

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from pidec_tui.manager import claims
-from pidec_tui.manager.joblog import JobLog
-from pidec_tui.manager.jobs import JobState
+from pidec_tui.manager.hooks import Hooks
+from pidec_tui.manager.joblog import JobLog, JobLogError
+from pidec_tui.manager.jobs import Job, JobState
 from pidec_tui.manager.manager import Manager
 from tests.manager.jobs_support import (
     QUICK,
@@ -194,6 +195,31 @@ def test_on_end_is_told_what_ended_and_cannot_hurt_the_runner(manager: Manager, 
     first, second = told.read_text().splitlines()
     assert first == '1|peg|succeeded|{"train/loss": 0.5}' and second == "2|bad|failed|{}"
     until(lambda: "took too long" in manager.places.runner_log.read_text(), what="the end of the hooks")
+
+
+def test_a_locked_job_log_loses_no_other_command(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Lost: that a command has failed, and the end of one that hangs; or half of a token, to the log."""
+    told: list[str] = []
+
+    def failed(job: Job, text: str) -> None:
+        told.append(text)
+        if len(told) == 1:
+            raise JobLogError("locked")
+
+    hooks = Hooks(tmp_path, failed)
+    job = Job(1, "command", "one", JobState.failed, "cpu", {}, None, (), 0, "", "", 0, None, None, None, None, "step")
+    for _ in range(2):
+        hooks.start("exit 3", job, {}, 5.0)
+    time.sleep(0.3)
+    with pytest.raises(JobLogError):
+        hooks.poll()
+    hooks.poll()
+    assert told == ["on_end ended with code 3"] * 2 and not hooks.busy
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PUSH_TOKEN", "tk_" + "9f8e7d6c" * 20)
+        hooks.start('printf "%s%01950d" "$PUSH_TOKEN" 0 >&2; exit 4', job, {}, 5.0)
+        until(lambda: (hooks.poll(), not hooks.busy)[1], what="its end")
+    assert told[-1].startswith("on_end ended with code 4: ") and "9f8e7d6c" not in caplog.text
 
 
 def test_an_on_end_that_fails_is_told_once(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
