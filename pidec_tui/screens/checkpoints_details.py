@@ -55,10 +55,10 @@ class CheckpointScreen(CheckpointKeys):
     def __init__(self, entry: Entry, lineage: Lineage, browser: CheckpointKeys) -> None:
         super().__init__()
         self._entry, self._lineage, self._browser = entry, lineage, browser
-        self._board = Board()
+        self._board, self._gone = Board(), False
 
     def body(self) -> ComposeResult:
-        yield Static(Content.styled(name_of(self._entry), "b"), classes="title", id="checkpoint-title")
+        yield Static(classes="title", id="checkpoint-title")
         with Horizontal(id="detail"):
             with VerticalScroll(id="facts", can_focus=False):
                 yield Static(id="about", classes="panel")
@@ -74,17 +74,16 @@ class CheckpointScreen(CheckpointKeys):
             self.run_worker(self._read, thread=True, name="curves", exit_on_error=False)
 
     def renew(self, catalogue: Catalogue, lineage: Lineage) -> None:
-        """An evaluation may be over, or the file gone."""
+        """An evaluation may be over, or the file gone, or there again."""
         now = catalogue.at(self._entry.path)
-        self._lineage = lineage
-        if now is None:
-            gone = Content.assemble((name_of(self._entry), "b"), "  is gone: its file is not there any more")
-            self.query_one("#checkpoint-title", Static).update(gone)
-        elif now != self._entry:
-            self._entry = now
-            self._say()
+        before = self._entry, self._gone
+        self._lineage, self._entry, self._gone = lineage, now or self._entry, now is None
+        if before != (self._entry, self._gone):
+            self.call_later(self._say)  # it may have been opened this moment, and have nothing to say it with yet
 
     def _say(self) -> None:
+        gone = "  is gone: its file is not there any more" if self._gone else ""
+        self.query_one("#checkpoint-title", Static).update(Content.assemble((name_of(self._entry), "b"), gone))
         colours, root = self.app.theme_variables, self.door.manager.workspace.root
         texts: dict[str, Table | Text] = {
             "about": about(self._entry, root, colours, self.key("checkpoints.hash")),

@@ -209,22 +209,6 @@ async def test_a_folder_that_is_missing_hides_no_advice(scene: Scene) -> None:
         assert "/nowhere/at/all is not there" in shown and "esc clears the filter" in shown
 
 
-async def test_its_own_screen_goes_along(scene: Scene) -> None:
-    """Lost: the evaluation that somebody waits for there; or that somebody has deleted the file meanwhile."""
-    shelves(scene)
-    async with app_of(scene).run_test(size=(160, 45)) as pilot:
-        browser = await opened(pilot)
-        path = Path(await choose(pilot, step_file(600_000)))
-        await press(pilot, "enter")
-        assert "66 of 100" in screen_text(pilot)
-        save(path.parent, 600_000, ago=39_000, successes=71, episodes=100)
-        browser.changed()
-        await until(pilot, lambda: "71 of 100" in screen_text(pilot))
-        path.unlink()
-        browser.changed()
-        await until(pilot, lambda: "is gone" in screen_text(pilot))
-
-
 @keys("checkpoints.watch")
 async def test_v_plays_its_episodes(scene: Scene) -> None:
     """Lost: what the policy does."""
