@@ -36,7 +36,9 @@ def sentence(job: Job, line: JobLine | None, now: float, ahead: int = 0, *, key:
         if len(job.attempts) > 1:
             words.append(f"attempt {job.attempts[-1].number}")
         if line and line.health == FINISHES:
-            words.append(f"all its {job.step_name or 'step'}s are done: the last evaluation and checkpoint are left")
+            done = f"all its {job.step_name or 'step'}s are done"
+            left = ": the last evaluation and checkpoint are left" if job.kind in ("diffusion", "decorator") else ""
+            words.append(done + left)
         elif line and line.ends:
             words.append(f"ends about {moment(line.ends, now)}")
         return ", ".join(words) + "."

@@ -63,6 +63,8 @@ def test_a_run_whose_steps_are_done_says_what_is_left() -> None:
     """Lost: why a run at 100 % still holds the GPU."""
     said = sentence(JOB, JobLine(JOB, health="finishes"), NOW, key=str)
     assert said.endswith("all its iterations are done: the last evaluation and checkpoint are left.")
+    other = replace(JOB, kind="command", step_name="file")
+    assert sentence(other, JobLine(other, health="finishes"), NOW, key=str).endswith("all its files are done.")
 
 
 def test_only_queued_jobs_of_the_same_lane_are_ahead() -> None:
