@@ -13,7 +13,7 @@ from pidec_train.protocol.metric_names import MACHINE
 from .charts.series import Curve, Floats
 from .manager import machinelog as columns
 from .manager.jobs import Attempt, Job
-from .manager.machinelog import GAP_S, HOST, MachineBlock, gpu_of
+from .manager.machinelog import GAP_S, HOST, MachineBlock, computed_on, gpu_of
 
 _GPU = {
     MACHINE + "gpu_utilization": columns.UTILIZATION,
@@ -95,7 +95,11 @@ class MachineTrace:
         began: float,
     ) -> dict[str, Curve]:
         steps = self._steps_of(block, attempts, clock)
-        valid = range(bisect_left(block.times, began), len(steps))
+        valid: Sequence[int] = range(bisect_left(block.times, began), len(steps))
+        if not all(computed_on(each, block.device.uuid) for each in attempts):
+            begins = [each.started for each in attempts]
+            own = [computed_on(each, block.device.uuid) for each in attempts]
+            valid = [at for at in valid if own[max(bisect_right(begins, block.times[at]) - 1, 0)]]
         order = sorted(valid, key=steps.__getitem__)  # stable; a resumed run goes back
         gaps = {late for early, late in pairwise(valid) if block.times[late] - block.times[early] > GAP_S}
         xs, times = array("d"), array("d")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 
 from .joblog import JobLog
-from .jobs import Job
+from .jobs import Attempt, Job
 
 HOST = "host"
 # The columns of a sample. Percent, GiB, W, MHz, degrees Celsius, NVML's throttle bits.
@@ -247,3 +247,8 @@ def gpu_of(job: Job, devices: Iterable[str]) -> str | None:
         return own if own in gpus else None
     by_hand = job.id < 0 and job.kind not in ("demos", "adapt")
     return gpus[0] if by_hand and len(gpus) == 1 else None
+
+
+def computed_on(attempt: Attempt, uuid: str) -> bool:
+    """Whether what was sampled of this device is of this attempt: an earlier one may have had another GPU."""
+    return uuid == HOST or attempt.gpu in (None, uuid)

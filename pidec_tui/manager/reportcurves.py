@@ -12,7 +12,7 @@ from . import machinelog as columns
 from .curvetable import curve_rows
 from .intervals import wilson
 from .jobs import Job, JobEvent, MetricBlock
-from .machinelog import GAP_S, HOST, MachineBlock, gpu_of
+from .machinelog import GAP_S, HOST, MachineBlock, computed_on, gpu_of
 from .manager import Manager
 from .svgcurve import Bar, Point, curve
 
@@ -95,11 +95,8 @@ def evaluated(events: Iterable[JobEvent]) -> Iterator[tuple[int, int, int, JobEv
 
 def _while_it_ran(block: MachineBlock, column: str, job: Job, began: float, now: float) -> list[Point]:
     """(hours since it began, value) of the samples within its attempts, with a gap where nobody measured."""
-    times = [
-        (at, when)
-        for at, when in enumerate(block.times)
-        if any(each.started <= when <= (each.ended or now) for each in job.attempts)
-    ]
+    spans = [(each.started, each.ended or now) for each in job.attempts if computed_on(each, block.device.uuid)]
+    times = [(at, when) for at, when in enumerate(block.times) if any(begin <= when <= end for begin, end in spans)]
     points: list[Point] = []
     for (_, before), (at, when) in pairwise([(-1, began), *times]):
         if points and when - before > GAP_S:
@@ -110,15 +107,19 @@ def _while_it_ran(block: MachineBlock, column: str, job: Job, began: float, now:
 
 
 def _rates(blocks: Sequence[MetricBlock], began: float) -> list[Point]:
-    """(hours since it began, steps a minute), by the trainer's own figure; none: it logs no such."""
-    told: list[Point] = []
+    """(hours since it began, steps a minute), by the trainer's own figure, with a gap between two attempts; none: it
+    logs no such."""
+    told: list[tuple[float, int, float]] = []
     for block in blocks:
         values = block.columns.get(ITERS_PER_MIN, ())
-        told += [
-            ((when - began) / 3600, value if value == value else None)
-            for when, value in zip(block.times, values, strict=False)
-        ]
-    return sorted(told, key=lambda point: point[0])
+        told += [(when, block.attempt, value) for when, value in zip(block.times, values, strict=False)]
+    told.sort()
+    points: list[Point] = []
+    for (before, earlier, _), (when, attempt, value) in pairwise([(began, 0, 0.0), *told]):
+        if points and attempt != earlier:
+            points.append(((before + when) / 2 / 3600 - began / 3600, None))
+        points.append(((when - began) / 3600, value if value == value else None))
+    return points
 
 
 def _machine_figure(name: str, points: Sequence[Point], hours: float, meaning: str, better: str = "") -> str:

@@ -242,6 +242,28 @@ def test_a_report_shows_what_the_machine_did(manager: Manager, tmp_path: Path) -
     assert figure.count("<polyline") == 2, "no line is drawn through ten minutes in which nobody measured"
 
 
+def test_a_report_of_two_attempts_joins_nothing_between_them(manager: Manager) -> None:
+    """Lost: that a run stood still for the night; or that the load before was another job's, on another GPU."""
+    job = training(manager)
+    log_rows(manager, job.id, [{"throughput/iters_per_min": 900.0}] * 5)
+    log_rows(manager, job.id, [{"throughput/iters_per_min": 800.0}] * 5, attempt=2, begun=NOW + 30_000)
+    log = JobLog(manager.places.db)
+    with log.write():
+        log.update_attempt(job.id, 1, gpu="GPU-b", ended=NOW + 300)
+        log.update_attempt(job.id, 2, gpu="GPU-a", started=NOW + 30_000)
+        for when in (NOW + 10, NOW + 140, NOW + 30_010, NOW + 30_140):
+            values = (97.0, 6.0, 400.0, 450.0, 2500.0, 60.0, 0.0)
+            MachineLog(log).add([Sample(when, Device("GPU-a", "Fake", 24.0), values)])
+            MachineLog(log).add([Sample(when, Device(HOST, "box", 64.0, 16), (40.0, 9.0))])
+    log.close()
+    page = report(manager, job.id, NOW + 30_400)
+    lines = [
+        page.split(f"<figcaption>{name} <")[1].split("</figure>")[0].count("<polyline")
+        for name in ("rate", "GPU", "CPU")
+    ]
+    assert lines == [2, 1, 2]
+
+
 def test_a_report_draws_nothing_of_an_attempt_that_is_void(manager: Manager) -> None:
     """Lost: the success of a run that was begun anew, among evaluations and checkpoints that are another's."""
     job = training(manager)

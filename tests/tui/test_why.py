@@ -246,6 +246,18 @@ def test_a_resumed_run_goes_back_and_no_line_is_drawn_through_the_night() -> Non
     assert list(curve.xs) == sorted(curve.xs)
 
 
+def test_a_run_that_went_to_another_gpu_is_not_drawn_with_what_others_did_there() -> None:
+    """Lost: which load was its own, where the card of its second attempt had another job during the first one."""
+    run = job(
+        Attempt(1, "interrupted", NOW, gpu="other"), Attempt(2, "running", NOW + 90, resumed_step=0, gpu=CARD.uuid)
+    )
+    clock = Curve("loss", array("d", [100, 200]), array("d", [1, 1]), times=array("d", [NOW + 50, NOW + 100]))
+    trace = MachineTrace()
+    trace.take([block(BOX, NOW + 25, NOW + 95), block(CARD, NOW + 25, NOW + 95)])
+    assert list(trace.curves(run, clock)["machine/cpu"].times) == [NOW + 25, NOW + 95]
+    assert list(trace.curves(run, clock)["machine/gpu_utilization"].times) == [NOW + 95]
+
+
 def test_what_was_measured_before_a_run_began_from_nothing_is_left_out() -> None:
     """Lost: a run that was started anew: squeezed into the right end, behind the hour before, which is void."""
     run = job(Attempt(1, "cancelled", NOW), Attempt(2, "running", NOW + 3600))
