@@ -86,7 +86,7 @@ def _run_lines(job: Job, line: JobLine | None, now: float, colours: Colours, wid
         figures = Text("  ").append_text(Text("   ").join(facts) if facts else Text("no figures yet", colours["muted"]))
         if len(state) + wanted + len(tail) <= width and (not two or len(figures) <= width):
             break
-    name = shortened(job.name, max(width - len(state) - len(tail), _LEAST_NAME))
+    name = shortened(job.name, max(width - len(state) - len(tail), _LEAST_NAME), job.group_name)
     first = state.append(name, f"bold {colours['foreground']}").append_text(tail)
     return [first, figures] if two else [first]
 
@@ -144,7 +144,7 @@ def _next_line(board: Board, colours: Colours, more: str, key: Keys) -> Text:
     """For each lane the job that it takes next, and why it waits."""
     jobs = board.jobs or []
     parts = [
-        f"{job.lane}: {job.id} {shortened(job.name, _WHOLE_NAME)}{in_keys(_why(job, jobs), key)}"
+        f"{job.lane}: {job.id} {shortened(job.name, _WHOLE_NAME, job.group_name)}{in_keys(_why(job, jobs), key)}"
         for job in next_up(jobs)
     ]
     held = sum(job.state is JobState.held for job in jobs)

@@ -146,3 +146,9 @@ async def test_the_queue_is_drawn_anew_after_any_change_of_style(scene: Scene) -
         scene.manager.hold(job.id)
         await settled(pilot)
         assert drawn and max(drawn) == queue.size.height
+
+
+def test_what_differs_within_a_sweep_is_told_where_there_is_little_room() -> None:
+    """Lost: which of six runs of a sweep it is that is slow."""
+    one = replace(RUNNING, name="diffusion-peg-large lr=0.001 batch_size=4096 seed=2", group_name="diffusion-peg-large")
+    assert "…lr=0.001 batch_size=4096 seed=2" in said(board(one, only=replace(LINE, job=one)), width=158)[0]
