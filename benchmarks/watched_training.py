@@ -7,7 +7,8 @@ let go on by signals in turns: go, stop, stop, go, so that a machine that slows 
 nothing but its memory. A turn counts the run's own rows of metrics that lie wholly within it. Turns are short, so that
 the machine's own moods, which last longer, hit both of a pair; and many, as one pair differs by some percent.
 
-It is left alone until it looks as seldom as it ever does, if not `--attended`; its share of a core while it goes on is
+It is left alone until it looks as seldom as it ever does, if not `--attended`; but each time that it goes on counts as
+somebody being there (as after `fg`), so that it is watched for half a minute then in either case. Its share of a core while it goes on is
 told, too: where cores are fewer than programs, a trainer loses at most that. Turns differ in length, so that looks that
 come at regular times fall on all parts of them.
 
@@ -131,6 +132,7 @@ def slowdown(workspace: Path, minutes: float, seconds: float, threads: int, log_
         with attention(session) if attended else contextlib.nullcontext():
             turns = take_turns(session.pid, minutes, seconds)
         rows = training.rows()
+        time.sleep(SETTLES)  # a key is lost while it comes back from the last stop
         with contextlib.suppress(OSError):
             session.close()
     finally:
