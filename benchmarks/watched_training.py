@@ -8,9 +8,9 @@ nothing but its memory. A turn counts the run's own rows of metrics that lie who
 the machine's own moods, which last longer, hit both of a pair; and many, as one pair differs by some percent.
 
 It is left alone until it looks as seldom as it ever does, if not `--attended`; but each time that it goes on counts as
-somebody being there (as after `fg`), so that it is watched for half a minute then in either case. Its share of a core while it goes on is
-told, too: where cores are fewer than programs, a trainer loses at most that. Turns differ in length, so that looks that
-come at regular times fall on all parts of them.
+somebody being there (as after `fg`), so that it is watched for half a minute then in either case. Its share of a core
+while it goes on is told, too: where cores are fewer than programs, a trainer loses at most that. Turns differ in
+length, so that looks that come at regular times fall on all parts of them.
 
 Two turns of the same kind lie beside one another, too: how much those differ is what the method cannot tell.
 Intervals are bootstraps over the pairs.
