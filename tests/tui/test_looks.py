@@ -16,6 +16,17 @@ class Clock:
         return self.now
 
 
+def waits_for_one_more(looks: Looks) -> None:
+    """The next look comes when the screen has drawn once more, and not before."""
+    went = threading.Event()
+    thread = threading.Thread(target=lambda: (looks.next(), went.set()))
+    thread.start()
+    assert not went.wait(0.2)
+    looks.drawn()
+    assert went.wait(1.0)
+    thread.join()
+
+
 def test_a_screen_that_nobody_sits_at_is_looked_after_less_often() -> None:
     """Else a dashboard that is open all night takes a percent of the trainer beside it."""
     clock = Clock()
@@ -49,13 +60,7 @@ def test_a_look_waits_for_a_screen_that_is_slower() -> None:
     looks.told_by(told.append)("news")
     assert told == ["news"]
     looks.at_once()
-    went = threading.Event()
-    thread = threading.Thread(target=lambda: (looks.next(), went.set()))
-    thread.start()
-    assert not went.wait(0.2)
-    looks.drawn()
-    assert went.wait(1.0)
-    thread.join()
+    waits_for_one_more(looks)
 
 
 def test_a_look_waits_for_all_that_the_one_before_has_told() -> None:
@@ -66,13 +71,7 @@ def test_a_look_waits_for_all_that_the_one_before_has_told() -> None:
     tell("second part")
     looks.drawn()
     looks.at_once()
-    went = threading.Event()
-    thread = threading.Thread(target=lambda: (looks.next(), went.set()))
-    thread.start()
-    assert not went.wait(0.2)
-    looks.drawn()
-    assert went.wait(1.0)
-    thread.join()
+    waits_for_one_more(looks)
 
 
 def test_it_ends_while_it_waits_for_the_screen() -> None:
